@@ -1,0 +1,205 @@
+"""Batches out of arrays in memory: seeded, reshuffled each epoch, resumable, addressable."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from toolshed.errors import DataError
+from toolshed.paths import describe
+
+Batch = dict[str, Any]
+
+
+def from_arrays(
+    arrays: Mapping[str, Any],
+    batch_size: int,
+    *,
+    seed: int = 0,
+    shuffle: bool = True,
+    last: Literal["keep", "drop", "mask"] = "keep",
+) -> ArrayStream:
+    """A stream of batches over arrays that share their first axis.
+
+    Args:
+      arrays: arrays by name, each [examples, ...].
+      batch_size: examples in a batch.
+      seed: of the order, together with the epoch's number.
+      shuffle: whether each epoch has an order of its own; otherwise all have the arrays' order.
+      last: what becomes of a last batch that is not full. ``"keep"``: it is shorter (and a step is
+        compiled once more for it). ``"drop"``: it is left out. ``"mask"``: every batch gets an entry
+        ``mask``, bool[batch_size], and the last one is filled up with copies of its first example,
+        whose mask is False.
+
+    Raises:
+      DataError: the arrays are empty or differ in length, or an argument is out of range.
+    """
+    return ArrayStream(arrays, batch_size, seed=seed, shuffle=shuffle, last=last)
+
+
+class ArrayStream:
+    """Batches of arrays in memory; see `from_arrays`.
+
+    The batch at a position is a function of the seed and the position alone (`batch_at`). Iterating
+    goes from the stream's position to the end of that epoch, and the next iteration goes on with the
+    next epoch in its own order. A loop that was broken off goes on where it was.
+
+    Attributes:
+      size: number of examples.
+      position: number of batches given so far, over all epochs. `state` saves it, `restore` sets it.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, Any], batch_size: int, *, seed: int, shuffle: bool, last: str
+    ):
+        self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
+        self.size = _common_length(self._arrays)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise DataError(f"batch_size is {batch_size!r}; expected a whole number from 1.")
+        if last not in ("keep", "drop", "mask"):
+            raise DataError(f"last is {last!r}; expected 'keep', 'drop' or 'mask'.")
+        if last == "drop" and batch_size > self.size:
+            raise DataError(
+                f"last='drop' leaves no batch: batch_size is {batch_size}, and there are {self.size} examples."
+            )
+        if last == "mask" and "mask" in self._arrays:
+            raise DataError("last='mask' adds an entry 'mask', and the arrays have one already. Rename it.")
+        self._batch_size, self._seed, self._shuffle, self._last = batch_size, seed, shuffle, last
+        self.position = 0
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+        self._fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self.size // self._batch_size if self._last == "drop" else -(-self.size // self._batch_size)
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch that the next batch belongs to."""
+        return self.position // len(self)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches from here to the end of the epoch."""
+        end = (self.epoch + 1) * len(self)
+        while self.position < end:
+            batch = self.batch_at(self.position)
+            self.position += 1
+            yield batch
+
+    def batch_at(self, position: int) -> Batch:
+        """The batch at a position counted over all epochs. Moves nothing."""
+        epoch, index = divmod(position, len(self))
+        return self._take(self._order_of(epoch), index)
+
+    def in_order(self) -> Iterator[Batch]:
+        """All examples once, in the arrays' order. Moves nothing; what evaluation uses."""
+        order = np.arange(self.size)
+        for index in range(-(-self.size // self._batch_size)):
+            yield self._take(order, index)
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream is, as plain data, with what tells the data set apart from others."""
+        return {
+            "position": self.position,
+            "seed": self._seed,
+            "batch_size": self._batch_size,
+            "shuffle": self._shuffle,
+            "last": self._last,
+            "fingerprint": self.fingerprint,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes to a saved position.
+
+        Raises:
+          DataError: the position belongs to another data set, seed or batch size.
+        """
+        here = self.state()
+        absent = [name for name in here if name not in state]
+        if absent:
+            raise DataError(f"Expected a stream's state with {', '.join(here)}; it lacks {', '.join(absent)}.")
+        different = [name for name in here if name != "position" and state[name] != here[name]]
+        if different:
+            lines = ", ".join(f"{name} {state[name]!r} is not {here[name]!r}" for name in different)
+            raise DataError(f"The saved position is of another stream: {lines}.")
+        self.position = int(state["position"])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of names, shapes, dtypes and values of the arrays; computed once."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for name in sorted(self._arrays):
+                array = np.ascontiguousarray(self._arrays[name])
+                digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
+                digest.update(array.view(np.uint8).data if array.size else b"")
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        if self._order[0] != epoch:
+            rng = np.random.default_rng((self._seed, epoch))
+            order = rng.permutation(self.size) if self._shuffle else np.arange(self.size)
+            self._order = (epoch, order)
+        return self._order[1]
+
+    def _take(self, order: np.ndarray, index: int) -> Batch:
+        chosen = order[index * self._batch_size : (index + 1) * self._batch_size]
+        missing = self._batch_size - len(chosen)
+        if self._last != "mask":
+            return {name: array[chosen] for name, array in self._arrays.items()}
+        mask = np.arange(self._batch_size) < len(chosen)
+        padded = np.concatenate([chosen, np.repeat(chosen[:1], missing)]) if missing else chosen
+        return {**{name: array[padded] for name, array in self._arrays.items()}, "mask": mask}
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}={describe(array)}" for name, array in self._arrays.items())
+        return (
+            f"ArrayStream({shapes}; {len(self)} batches of {self._batch_size} an epoch,"
+            f" at epoch {self.epoch}, batch {self.position % len(self)})"
+        )
+
+
+def stack(batches: Sequence[Batch]) -> Batch:
+    """Several batches of one shape as one with a new first axis, for ``steps_per_call``."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+
+
+def batch_size(batch: Mapping[str, Any]) -> Any:
+    """How many examples a batch holds: the true entries of ``mask``, or the length of the first axis.
+
+    A named array counts its positional axis, or its axis named ``batch``. A batch without any axis
+    counts as one example.
+    """
+    if "mask" in batch:
+        return (batch["mask"] != 0).sum()
+    for leaf in batch.values():
+        named = getattr(leaf, "named_shape", None)
+        shape = getattr(leaf, "positional_shape", None) if named is not None else getattr(leaf, "shape", ())
+        if named and "batch" in named:
+            return named["batch"]
+        if shape:
+            return shape[0]
+    return 1
+
+
+def _common_length(arrays: Mapping[str, np.ndarray]) -> int:
+    if not arrays:
+        raise DataError("Expected arrays by name, got an empty dict.")
+    for name, array in arrays.items():
+        if array.ndim == 0:
+            raise DataError(f"{name} is a scalar; expected an array whose first axis counts examples.")
+        if array.dtype.kind in "OSUMm":
+            raise DataError(f"{name} is {describe(array)}; expected numbers. Encode it first.")
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(f"The arrays differ in their number of examples: {listed}.")
+    length = next(iter(lengths.values()))
+    if length == 0:
+        raise DataError("The arrays hold no example.")
+    return length

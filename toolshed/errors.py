@@ -1,0 +1,94 @@
+"""Every error and warning that toolshed raises on purpose.
+
+    ToolshedError
+    ├── ModelError           a model that cannot be split or bound
+    ├── StateError           a TrainState, or a part of one, that does not fit
+    │   └── SnapshotError    a snapshot that does not fit the state it is loaded into
+    ├── LossError            a loss function that broke its protocol
+    ├── BatchError           a batch that the step cannot take
+    ├── DataError            a data source that cannot give batches
+    ├── ContextKeyError      (also KeyError) a path that is not in the Context
+    ├── FieldNotFilled       (also AttributeError) a Context field that nobody asked for
+    └── NonFiniteError       (also FloatingPointError) a loss that is NaN or infinite
+
+    ToolshedWarning (a UserWarning)
+    ├── RetraceWarning       a step was compiled again, and why
+    ├── OptimizerWarning     a snapshot was made with other hyperparameters
+    └── ExhaustedWarning     the data ended before the requested steps were done
+
+Each message says what came, what was expected, where, and the one thing to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ToolshedError(Exception):
+    """Base of all errors that toolshed raises on purpose."""
+
+
+class ModelError(ToolshedError, ValueError):
+    """A model cannot be split into skeleton and parameters, or bound again."""
+
+
+class StateError(ToolshedError, ValueError):
+    """A TrainState, or values meant for one, do not fit."""
+
+
+class SnapshotError(StateError):
+    """A snapshot does not fit the state that it is loaded into."""
+
+
+class LossError(ToolshedError, ValueError):
+    """A loss function did not take or return what its protocol says."""
+
+
+class BatchError(ToolshedError, ValueError):
+    """A batch is not what the step can take, or not what it took before."""
+
+
+class DataError(ToolshedError, ValueError):
+    """A data source is empty, exhausted or inconsistent."""
+
+
+class ContextKeyError(ToolshedError, KeyError):
+    """A path names nothing in the Context."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument: a message would be printed with quotes.
+        return str(self.args[0])
+
+
+class FieldNotFilled(ToolshedError, AttributeError):
+    """A Context field was read that this step did not compute."""
+
+
+class NonFiniteError(ToolshedError, FloatingPointError):
+    """A loss became NaN or infinite.
+
+    Attributes:
+      step: the number of the first step whose loss was not finite.
+      state: the newest TrainState at the time it was noticed, or None.
+    """
+
+    def __init__(self, message: str, *, step: int | None = None, state: Any = None):
+        super().__init__(message)
+        self.step = step
+        self.state = state
+
+
+class ToolshedWarning(UserWarning):
+    """Base of all warnings that toolshed gives."""
+
+
+class RetraceWarning(ToolshedWarning):
+    """A compiled step had to be compiled again."""
+
+
+class OptimizerWarning(ToolshedWarning):
+    """A snapshot was made by the same optimiser with other hyperparameters."""
+
+
+class ExhaustedWarning(ToolshedWarning):
+    """The data ended before the requested number of steps was done."""

@@ -1,0 +1,105 @@
+"""What a loss function is, and the check that one kept to it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from toolshed import paths
+from toolshed.errors import BatchError, LossError
+
+
+class LossFunction(Protocol):
+    """penzai's protocol for loss functions.
+
+    Example:
+      >>> def loss_fn(*, model, state, rng, x, y):
+      ...     error = model(x) - y
+      ...     return (error * error).mean(), state, {"preds": error + y}
+    """
+
+    def __call__(
+        self, *, model: Any, state: Any, rng: jax.Array, **batch: Any
+    ) -> tuple[jax.Array, Any, Any]:
+        """Computes the loss of one batch.
+
+        Args:
+          model: the whole model, bound. Inside a step its parameters cannot be assigned to; its state
+            variables can, and the step carries them on.
+          state: what this function returned as its new state at the last step.
+          rng: this step's key, used by nothing else.
+          **batch: the entries of the batch by name.
+
+        Returns:
+          ``(loss, new_state, aux)``: a scalar to be differentiated, the state for the next step in the
+          structure of ``state``, and anything else that should be seen (a dict by custom; its entry
+          ``preds`` becomes ``Context.preds``).
+        """
+        ...
+
+
+def name_of(loss_fn: Callable[..., Any]) -> str:
+    """The name to call a loss function by in a message."""
+    return getattr(loss_fn, "__name__", type(loss_fn).__name__)
+
+
+def check_batch(loss_fn: Callable[..., Any], batch: Any) -> None:
+    """Checks that ``loss_fn`` can be called with this batch.
+
+    Raises:
+      BatchError: the batch is no dict by name, or its names are not those that the function takes.
+    """
+    if not isinstance(batch, Mapping) or not all(isinstance(name, str) for name in batch):
+        raise BatchError(
+            f"Expected a batch as a dict by name, because the loss function takes its entries by name;"
+            f" got {paths.describe(batch)}. Wrap it: {{'x': x, 'y': y}}."
+        )
+    try:
+        signature = inspect.signature(loss_fn)
+    except (TypeError, ValueError):
+        return  # a builtin or a C function tells nothing; the call itself will
+    reserved = [name for name in ("model", "state", "rng") if name in batch]
+    if reserved:
+        raise BatchError(f"The batch has an entry {reserved[0]!r}, a name that the step itself fills. Rename it.")
+    try:
+        signature.bind(model=None, state=None, rng=None, **batch)
+    except TypeError as error:
+        raise BatchError(
+            f"{name_of(loss_fn)} cannot be called with this batch: {error}. It takes"
+            f" {signature}, and the batch has {', '.join(batch) or 'no entry'}, beside model, state and rng"
+            " from the step."
+        ) from None
+
+
+def check_result(loss_fn: Callable[..., Any], result: Any, state: Any) -> tuple[jax.Array, Any, Any]:
+    """What a loss function returned, with the loss as a plain scalar.
+
+    Raises:
+      LossError: it is not ``(scalar, new_state, aux)``, or the state changed its structure.
+    """
+    name = name_of(loss_fn)
+    if not isinstance(result, tuple) or len(result) != 3:
+        came = f"a tuple of {len(result)}" if isinstance(result, tuple) else paths.describe(result)
+        raise LossError(f"{name} returned {came}; expected (loss, new_state, aux), a tuple of three.")
+    loss, new_state, aux = result
+    if hasattr(loss, "named_shape") and not loss.named_shape:
+        loss = loss.unwrap()
+    if getattr(loss, "named_shape", None) or jnp.ndim(loss) != 0:
+        raise LossError(
+            f"{name} returned a loss of {paths.describe(loss)}; only a scalar can be differentiated."
+            " Reduce it, to its mean say."
+        )
+    loss = jnp.asarray(loss)
+    if not jnp.issubdtype(loss.dtype, jnp.floating):
+        raise LossError(f"{name} returned a loss of {paths.describe(loss)}; expected a real floating-point scalar.")
+    before, after = jax.tree.structure(state), jax.tree.structure(new_state)
+    if before != after:
+        raise LossError(
+            f"{name} returned a new state of another structure: it got {before}, it returned {after}."
+            " Return `state` itself if there is nothing to carry."
+        )
+    return loss, new_state, aux

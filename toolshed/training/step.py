@@ -1,0 +1,398 @@
+"""The training step: ``(state, batch) -> (state, Context)``, compiled once per batch shape."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from toolshed import paths
+from toolshed.errors import BatchError, NonFiniteError, RetraceWarning, StateError
+from toolshed.gradients import GradientStrategy, backprop
+from toolshed.state import TrainState
+from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
+from toolshed.training.program import Computation, Skeleton, raw_key
+from toolshed.training.signature import Signature
+from toolshed.training.tape import Tape
+
+# Fields that the caller has in hand already: nothing is computed or copied to fill them.
+_FROM_ARGUMENTS = ("step", "batch", "params", "model_state", "opt_state")
+_MAX_PROGRAMS = 8
+
+
+def build_train_step(
+    loss_fn: Callable[..., Any],
+    *,
+    fields: Iterable[str] | None = None,
+    gradient_strategy: GradientStrategy = backprop,
+    donate: bool = False,
+    steps_per_call: int = 1,
+    record: Iterable[str] = ("loss_total",),
+    train_state_shardings: Any = None,
+    batch_shardings: Any = None,
+    check_finite: bool = False,
+) -> TrainStep:
+    """Builds a compiled training step.
+
+    Args:
+      loss_fn: see `toolshed.LossFunction`. One function object is compiled once; a function defined
+        anew (a cell run again) makes a new step.
+      fields: the Context fields to compute; what nobody asks for is never computed. None asks for
+        all, or with ``donate`` or ``steps_per_call`` for ``loss_total`` and ``aux`` alone. See the note
+        on rounding.
+      gradient_strategy: how gradients are found; see `toolshed.gradients`.
+      donate: let the step reuse the memory of the state it is given. That state's arrays are gone
+        afterwards, and so is the model that it was made from. What ``fields`` asks to keep from before
+        the update is not donated.
+      steps_per_call: make k steps in one dispatch. Each entry of the batch then has a first axis of k,
+        and so has each computed field of the Context; ``step``, ``params``, ``model_state`` and
+        ``opt_state`` are those before the first of the k steps.
+      record: Context paths of scalars that go on a `Tape`, where the step is given one.
+      train_state_shardings: a TrainState with shardings for leaves, or one sharding for all of
+        ``params``, ``opt_state`` and ``model_state``.
+      batch_shardings: shardings for the batch: one, or a dict by name.
+      check_finite: wait for each step and raise if its loss or a gradient is not finite.
+
+    Returns:
+      The step. Nothing is compiled before its first call.
+
+    Raises:
+      ValueError: an argument is out of range, or two exclude each other.
+
+    Note:
+      A compiler that must also hand out gradients fuses, and so rounds, a step differently: the next
+      state can differ in its last bit. With ``fields=None`` this cannot happen. The fields are then
+      computed by a second program from the same inputs, so that a step looked at gives bit for bit
+      the state of a step that nobody looked at, at twice the arithmetic. Naming fields keeps it to
+      one program.
+    """
+    if not callable(loss_fn):
+        raise ValueError(f"Expected a loss function, got {paths.describe(loss_fn)}.")
+    if not isinstance(steps_per_call, int) or steps_per_call < 1:
+        raise ValueError(f"steps_per_call is {steps_per_call!r}; expected a whole number from 1.")
+    if check_finite and (donate or steps_per_call > 1):
+        raise ValueError(
+            "check_finite stops before a bad update takes effect, for which it needs the state from before"
+            " the step; donate and steps_per_call leave none. Use Trainer.fit, which checks afterwards."
+        )
+    lean = donate or steps_per_call > 1
+    if fields is None:
+        wanted = ("loss_total", "aux", *FROM_AUX) if lean else tuple(FIELDS)
+    else:
+        wanted = _checked_fields(fields)
+    return TrainStep(
+        loss_fn,
+        fields=wanted,
+        observed_apart=fields is None and not lean,
+        gradient_strategy=gradient_strategy,
+        donate=donate,
+        steps_per_call=steps_per_call,
+        record=tuple(record),
+        train_state_shardings=train_state_shardings,
+        batch_shardings=batch_shardings,
+        check_finite=check_finite,
+    )
+
+
+class TrainStep:
+    """A training step as `build_train_step` makes it; call it with a state and a batch.
+
+    It is pure but for its cache of compiled programs. Each call costs one dispatch: it walks no tree
+    in Python, waits for nothing and fetches nothing.
+
+    Attributes:
+      traces: how often the step was traced, which is how often it was compiled.
+      record: Context paths of the scalars that go on a tape.
+      steps_per_call: steps that one call makes.
+    """
+
+    def __init__(
+        self,
+        loss_fn: Callable[..., Any],
+        *,
+        fields: tuple[str, ...],
+        observed_apart: bool,
+        gradient_strategy: GradientStrategy,
+        donate: bool,
+        steps_per_call: int,
+        record: tuple[str, ...],
+        train_state_shardings: Any,
+        batch_shardings: Any,
+        check_finite: bool,
+    ):
+        self.traces = 0
+        self.record = record
+        self.steps_per_call = steps_per_call
+        self._loss_fn = loss_fn
+        self._fields = fields
+        self._observed_apart = observed_apart
+        self._kept = tuple(name for name in _FROM_ARGUMENTS if name in fields)
+        self._gradient_strategy = gradient_strategy
+        self._donate = donate
+        self._train_state_shardings = train_state_shardings
+        self._batch_shardings = batch_shardings
+        self._check_finite = check_finite
+        self._programs: dict[Any, _Program] = {}
+        self._ready: _Ready | None = None
+
+    def tape(self, capacity: int = 1024) -> Tape:
+        """An empty tape for this step's recorded scalars, with ``capacity`` rows in a block."""
+        return Tape(self.record, max(capacity, self.steps_per_call))
+
+    def __call__(
+        self, state: TrainState, batch: dict[str, Any], tape: Tape | None = None
+    ) -> tuple[TrainState, Context]:
+        """One training step, or ``steps_per_call`` of them.
+
+        Args:
+          state: the state before the step. It stays valid unless the step was built to donate.
+          batch: arrays by the names that the loss function takes.
+          tape: where to record this step's scalars, from `tape`.
+
+        Returns:
+          The state after the step, and what the step knew.
+
+        Raises:
+          BatchError: the batch does not fit the loss function, or differs in structure from the first.
+          LossError: the loss function broke its protocol.
+          StateError: the state is none, or its arrays were donated before.
+          NonFiniteError: with ``check_finite``: the loss or a gradient is NaN or infinite.
+        """
+        # The step path. What varies from call to call are the values alone; all else is in `ready`.
+        ready = self._ready
+        try:
+            old = state.__dict__
+            if (
+                ready is None
+                or old["model_without_params"] is not ready.skeleton
+                or old["root_rng"] is not ready.root_rng
+                or old["optimizer_def"] is not ready.optimizer_def
+                or (old["metrics"] is not None or ready.metrics is not None)
+                and not ready.has_metrics_of(old["metrics"])
+            ):
+                ready = self._ready = self._prepare(state)
+                old = state.__dict__
+            metrics = old["metrics"]
+            rest = (old["step"], old["loss_fn_state"], None if metrics is None else metrics.states)
+            after, out, block = ready.run(
+                old["params"],
+                old["opt_state"],
+                old["model_state"],
+                rest,
+                ready.constants,
+                ready.key,
+                batch,
+                None if tape is None else tape.block,
+            )
+            if ready.observe is not None:
+                inputs = (old["params"], old["opt_state"], old["model_state"], rest)
+                out = {**out, **ready.observe(*inputs, ready.constants, ready.key, batch)}
+        except Exception as error:
+            _explain(error, state, batch)
+            raise
+        if tape is not None:
+            tape.wrote(block, self.steps_per_call)
+        step, loss_fn_state, metric_states = after[3]
+        new = {
+            **old,
+            "step": step,
+            "params": after[0],
+            "opt_state": after[1],
+            "model_state": after[2],
+            "loss_fn_state": loss_fn_state,
+        }
+        if metrics is not None:
+            new["metrics"] = metrics.with_states(metric_states)
+        if self._kept:
+            kept = {name: old[name] for name in self._kept if name != "batch"}
+            if "batch" in self._kept:
+                kept["batch"] = batch
+            out = {**kept, **out}
+        if self._check_finite:
+            self._raise_if_not_finite(out.pop("finite"), old)
+        new_state = _new_object(TrainState)
+        _set(new_state, "__dict__", new)
+        return new_state, make_context(out)
+
+    def _prepare(self, state: Any) -> _Ready:
+        """What is the same for all steps with this state's skeleton, key and optimiser."""
+        if not isinstance(state, TrainState):
+            raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
+        skeleton = Skeleton(state.model_without_params)
+        definition = None if state.metrics is None else state.metrics.definition
+        key_kind = str(getattr(state.root_rng, "dtype", None))
+        identity = (skeleton.identity, id(state.optimizer_def), definition, key_kind)
+        program = self._programs.get(identity)
+        if program is None:
+            if len(self._programs) >= _MAX_PROGRAMS:
+                self._programs.pop(next(iter(self._programs)))
+            program = self._programs[identity] = self._compile(state, skeleton)
+        return _Ready(program, state, skeleton.constants)
+
+    def _compile(self, state: TrainState, skeleton: Skeleton) -> _Program:
+        outputs = tuple(name for name in self._fields if name not in _FROM_ARGUMENTS)
+
+        def computation(outputs: tuple[str, ...], *, check_finite: bool) -> Computation:
+            return Computation(
+                state,
+                skeleton,
+                loss_fn=self._loss_fn,
+                gradient_strategy=self._gradient_strategy,
+                outputs=outputs,
+                record=self.record,
+                steps_per_call=self.steps_per_call,
+                check_finite=check_finite,
+            )
+
+        shardings = _shardings(self._train_state_shardings, self._batch_shardings, skeleton)
+        if not self._observed_apart:
+            return _Program(self, computation(outputs, check_finite=self._check_finite), state, shardings)
+        observed = computation(outputs, check_finite=self._check_finite)
+        return _Program(self, computation(("loss_total",), check_finite=False), state, shardings, observed)
+
+    def _raise_if_not_finite(self, finite: jax.Array, old: dict[str, Any]) -> None:
+        flags = np.asarray(finite)
+        if flags.all():
+            return
+        # Inside the step dicts are in jax's order, which sorts their keys.
+        names = ["the loss", *(f"grads/{path}" for path in sorted(old["params"]))]
+        bad = [name for name, ok in zip(names, flags, strict=True) if not ok]
+        more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
+        step = int(old["step"])
+        raise NonFiniteError(
+            f"Step {step} is not finite in {', '.join(bad[:4])}{more}. The state from before the step is"
+            " unchanged. A lower learning rate, gradient clipping or a look at this batch may help.",
+            step=step,
+        )
+
+
+class _Program:
+    """A computation, compiled by jax for each batch shape that comes.
+
+    Attributes:
+      run: the compiled step.
+      observe: the compiled computation of the Context alone, where that is a program of its own.
+    """
+
+    def __init__(
+        self,
+        owner: TrainStep,
+        computation: Computation,
+        state: TrainState,
+        shardings: dict[str, Any],
+        observed: Computation | None = None,
+    ):
+        self._owner = owner
+        self._computation = computation
+        self._first: Signature | None = None
+        self._keep_alive = state.optimizer_def  # its id is part of the program's identity
+        donated = [3, 7] if owner._donate else [7]  # step, loss function's state, metrics; the tape's block
+        for position, name in enumerate(("params", "opt_state", "model_state")):
+            if owner._donate and name not in owner._kept:
+                donated.append(position)
+        self.run = jax.jit(self._trace, donate_argnums=tuple(donated), **shardings)
+        self.observe = None
+        if observed is not None:
+            inputs = {"in_shardings": shardings["in_shardings"][:7]} if shardings else {}
+            self.observe = jax.jit(lambda *arguments: observed(*arguments, None)[1], **inputs)
+
+    def _trace(
+        self,
+        params: Any,
+        opt_state: Any,
+        model_state: Any,
+        rest: Any,
+        constants: Any,
+        key: Any,
+        batch: Any,
+        block: Any,
+    ) -> Any:
+        self._owner.traces += 1
+        signature = Signature(
+            params=params, opt_state=opt_state, model_state=model_state, rest=rest, batch=batch
+        )
+        if self._first is None:
+            out = self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
+            self._first = signature
+            return out
+        signature.check_batch_structure(self._first)
+        if not (signature.same_as(self._first)):
+            warnings.warn(
+                f"The training step is compiled again: {signature.changes(self._first)}. Each shape is"
+                " compiled once; to avoid it, drop or pad the last batch (last='drop', last='mask').",
+                RetraceWarning,
+                stacklevel=2,
+            )
+        return self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
+
+
+class _Ready:
+    """Everything about a call that does not change from step to step, compared by identity."""
+
+    __slots__ = ("constants", "key", "metrics", "observe", "optimizer_def", "root_rng", "run", "skeleton")
+
+    def __init__(self, program: _Program, state: TrainState, constants: tuple[Any, ...]):
+        self.run = program.run
+        self.observe = program.observe
+        self.skeleton = state.model_without_params
+        self.root_rng = state.root_rng
+        self.optimizer_def = state.optimizer_def
+        self.metrics = None if state.metrics is None else state.metrics.definition
+        self.constants = constants
+        self.key = raw_key(state.root_rng)
+
+    def has_metrics_of(self, metrics: Any) -> bool:
+        return metrics is not None and self.metrics is not None and metrics.definition is self.metrics
+
+
+_new_object = object.__new__
+_set = object.__setattr__
+
+
+def _checked_fields(fields: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(fields, str):
+        fields = (fields,)
+    fields = tuple(fields)
+    for name in fields:
+        if name not in FIELDS:
+            close = paths.nearest(name, FIELDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" There are {', '.join(FIELDS)}."
+            raise ValueError(f"Context has no field {name!r}.{hint}")
+    return fields
+
+
+def _shardings(states: Any, batch: Any, skeleton: Skeleton) -> dict[str, Any]:
+    """The sharding arguments of jax.jit; empty where none were asked for."""
+    if states is None and batch is None:
+        return {}
+    params = opt_state = model_state = states
+    constants = None
+    if isinstance(states, TrainState):
+        params, opt_state, model_state = states.params, states.opt_state, states.model_state
+        leaves = jax.tree.leaves(states.model_without_params)
+        if len(leaves) == len(skeleton.constants):
+            constants = tuple(leaves)
+    return {
+        "in_shardings": (params, opt_state, model_state, None, constants, None, batch, None),
+        "out_shardings": ((params, opt_state, model_state, None), None, None),
+    }
+
+
+def _explain(error: Exception, state: Any, batch: Any) -> None:
+    """Raises a clearer error where the cause of a failed call can be told."""
+    if not isinstance(state, TrainState):
+        raise StateError(f"Expected a TrainState, got {paths.describe(state)}.") from None
+    if isinstance(error, RuntimeError) and "deleted" in str(error):
+        state._check_alive()
+    if isinstance(error, TypeError) and isinstance(batch, dict):
+        for name, leaf in paths.flatten(batch).items():
+            if not isinstance(leaf, (int, float, complex)) and not hasattr(leaf, "named_shape"):
+                dtype = getattr(leaf, "dtype", None)
+                if dtype is None or getattr(dtype, "kind", "f") in "OSUMm":
+                    raise BatchError(
+                        f"batch/{name} is {paths.describe(leaf)}; expected numbers in an array. Leave it"
+                        " out of the batch, or encode it (characters as integers, say)."
+                    ) from error

@@ -1,0 +1,109 @@
+"""Tape: scalars of every step, written on the device and fetched in blocks.
+
+Reading a scalar from the device after each step costs more than a small step itself. A tape is one
+small array that the compiled step carries along and writes a row into; the host fetches many rows at
+once. Rows are int32: the step's number, then each scalar as the bits of a float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Rows(NamedTuple):
+    """Rows taken off a tape.
+
+    Attributes:
+      steps: the number of each step, before its increment, int32[n].
+      values: the scalars of each step, float32[n, k].
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def new_block(capacity: int, width: int) -> jax.Array:
+    """An empty block, int32[capacity + 1, width + 1]; its last row holds the number of rows written."""
+    return jnp.zeros((capacity + 1, width + 1), jnp.int32)
+
+
+def write_rows(block: jax.Array, steps: jax.Array, scalars: list[jax.Array]) -> jax.Array:
+    """The block with one more row a step. Runs inside the compiled step.
+
+    Args:
+      block: int32[capacity + 1, k + 1].
+      steps: the steps' numbers, int32[n].
+      scalars: k arrays of one value a step, each [n].
+    """
+    count = block[-1, 0]
+    bits = [jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) for x in scalars]
+    block = jax.lax.dynamic_update_slice(block, jnp.stack([steps, *bits], axis=1), (count, 0))
+    return block.at[-1, 0].set(count + len(steps))
+
+
+def read_block(block: Any) -> Rows:
+    """The rows written to a block. Waits for the device."""
+    host = np.asarray(block)
+    count = int(host[-1, 0])
+    return Rows(host[:count, 0], host[:count, 1:].view(np.float32))
+
+
+class Tape:
+    """A recording of scalars, in blocks of bounded size.
+
+    Owned by one loop and used from one thread. The step writes through `block`; `take` gives what was
+    written since the last time. A tape never makes the step wait: when a block is full the next one is
+    started, and full blocks stay on the device until they are taken.
+
+    Attributes:
+      names: Context paths of the scalars, in the order of the columns.
+      capacity: rows in a block.
+      block: the device array that the next step writes to and replaces.
+    """
+
+    __slots__ = ("_free", "_full", "block", "capacity", "names")
+
+    def __init__(self, names: tuple[str, ...], capacity: int = 1024):
+        if capacity < 1:
+            raise ValueError(f"Expected a capacity of at least 1 row, got {capacity}.")
+        self.names, self.capacity = names, capacity
+        self.block = new_block(capacity, len(names))
+        self._free = capacity
+        self._full: list[jax.Array] = []
+
+    def wrote(self, block: jax.Array, rows: int) -> None:
+        """Takes back the block from a step that wrote ``rows`` rows."""
+        self.block = block
+        self._free -= rows
+        if self._free < rows:
+            self.turn()
+
+    def turn(self) -> None:
+        """Starts a new block; what the old one holds is there to be taken."""
+        self._full.append(self.block)
+        self.block = new_block(self.capacity, len(self.names))
+        self._free = self.capacity
+
+    def take(self) -> Rows:
+        """All rows that were not taken yet, oldest first. Waits for the steps that wrote them."""
+        if self._free < self.capacity:
+            self.turn()
+        full, self._full = self._full, []
+        return _join([read_block(block) for block in full], len(self.names))
+
+    def take_ready(self) -> Rows:
+        """The rows of those full blocks that the device has finished. Waits for nothing."""
+        ready = []
+        while self._full and self._full[0].is_ready():
+            ready.append(read_block(self._full.pop(0)))
+        return _join(ready, len(self.names))
+
+
+def _join(rows: list[Rows], width: int) -> Rows:
+    if not rows:
+        return Rows(np.zeros(0, np.int32), np.zeros((0, width), np.float32))
+    return Rows(np.concatenate([r.steps for r in rows]), np.concatenate([r.values for r in rows]))

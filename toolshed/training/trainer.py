@@ -1,0 +1,329 @@
+"""Trainer: a model, an optimiser and a loss function, ready to make, step, fit and evaluate states."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from toolshed import models, paths
+from toolshed.data import batch_size, feed, stack
+from toolshed.errors import ModelError, NonFiniteError
+from toolshed.gradients import GradientStrategy, backprop
+from toolshed.metrics import Collection
+from toolshed.state import TrainState
+from toolshed.training import loss_function
+from toolshed.training.context import Context
+from toolshed.training.interrupts import InterruptGuard
+from toolshed.training.program import Skeleton
+from toolshed.training.step import TrainStep, build_train_step
+from toolshed.training.tape import Rows
+
+# Numbers that no step has, to fold keys from that no step uses.
+_INIT, _TRAIN, _EVALUATE = 0xFFFF_FFFD, 0xFFFF_FFFC, 0xFFFF_FFFB
+_LOOK_EVERY = 0.5  # seconds between two looks at the losses that came in
+
+Report = Callable[[int, jax.Array, TrainState], None]
+
+
+class EarlyStop(Exception):  # noqa: N818  (a signal, not an error)
+    """Raise it in a ``report`` to end `Trainer.fit`, which then returns the state of that step."""
+
+
+class Trainer:
+    """What training needs beside a state: state in, state out.
+
+    A trainer holds no state of training. It keeps compiled programs, and in `last_state` the newest
+    state that `fit` made, so that nothing is lost when a cell is interrupted.
+
+    Args:
+      model: a model, or a function of a key that builds one.
+      optimizer: an optax optimiser.
+      loss_fn: see `toolshed.LossFunction`.
+      metrics: gathered in each step and in `evaluate`; see `toolshed.metrics.collection`.
+      gradient_strategy: how gradients are found; see `toolshed.gradients`.
+      steps_per_call: steps that `fit` makes in one dispatch. More than one pays for small models.
+      check_finite: whether `fit` stops when a loss is NaN or infinite.
+
+    Attributes:
+      last_state: the newest state that `fit` made, whatever ended it; None before.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, toolshed
+      >>> from penzai import pz
+      >>> from penzai.models.simple_mlp import MLP
+      >>> def loss_fn(*, model, state, rng, x, y):
+      ...     preds = model(pz.nx.wrap(x, "batch", "features")).unwrap("batch", "features")
+      ...     return jnp.mean((preds - y) ** 2), state, {"preds": preds}
+      >>> mlp = MLP.from_config(init_base_rng=jax.random.key(0), feature_sizes=[2, 8, 1])
+      >>> trainer = toolshed.Trainer(mlp, optax.adam(1e-2), loss_fn)
+      >>> data = [{"x": jnp.ones((4, 2)), "y": jnp.ones((4, 1))}]
+      >>> state = trainer.fit(trainer.init(jax.random.key(1)), data, steps=10)
+      >>> int(state.step)
+      10
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: optax.GradientTransformation,
+        loss_fn: Callable[..., Any],
+        *,
+        metrics: Collection | None = None,
+        gradient_strategy: GradientStrategy = backprop,
+        steps_per_call: int = 1,
+        check_finite: bool = True,
+    ):
+        self.model = model
+        self.optimizer = optimizer
+        self.loss_fn = loss_fn
+        self.metrics = metrics
+        self.steps_per_call = steps_per_call
+        self.check_finite = check_finite
+        self.last_state: TrainState | None = None
+
+        def build(**options: Any) -> TrainStep:
+            return build_train_step(loss_fn, gradient_strategy=gradient_strategy, **options)
+
+        self._step_by_hand = build()
+        self._step_in_fit = build(fields=(), donate=True)
+        self._steps_in_fit = build(fields=(), donate=True, steps_per_call=steps_per_call)
+        self._step_with_report = build(fields=("loss_total",))
+        self._evaluations: dict[Any, Callable[..., Any]] = {}
+
+    def init(self, rng: jax.Array) -> TrainState:
+        """The state before the first step.
+
+        Args:
+          rng: a key. A model that is built here and the training get keys of their own from it.
+
+        Raises:
+          ModelError: ``model`` is neither a model nor a function that builds one.
+        """
+        model = self.model
+        if not models.is_model(model):
+            if not callable(model):
+                raise ModelError(
+                    f"Expected a model or a function that builds one, got {paths.describe(model)}."
+                )
+            model = model(jax.random.fold_in(rng, _INIT))
+        return self.make_state(model, rng=jax.random.fold_in(rng, _TRAIN))
+
+    def make_state(self, model: Any, *, rng: jax.Array | None = None) -> TrainState:
+        """The state before the first step, of a model with values of its own: pretrained, say.
+
+        Args:
+          model: a model with values.
+          rng: the root key of training; by default one made of seed 0.
+        """
+        root_rng = jax.random.fold_in(jax.random.key(0), _TRAIN) if rng is None else rng
+        return TrainState.initial_state(model, self.optimizer, root_rng, metrics=self.metrics)
+
+    def step(self, state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, Context]:
+        """One training step by hand, with every field of the Context. ``state`` stays valid."""
+        return self._step_by_hand(state, batch)
+
+    def fit(
+        self,
+        state: TrainState,
+        data: Iterable[dict[str, Any]],
+        *,
+        steps: int | None = None,
+        report: Report | None = None,
+    ) -> TrainState:
+        """Trains, and returns the state after the last step. ``state`` stays valid.
+
+        Args:
+          state: where to start; its ``step`` goes on counting.
+          data: batches by name: a stream, a list or any iterable.
+          steps: how many steps, iterating ``data`` again as often as needed; None for one pass.
+          report: called after each step as ``report(step, loss, state)`` with the number of steps done
+            (counted from 1 in a fresh state), the loss as a device scalar that is fetched only if it is
+            looked at, and the state, which may be kept. It may raise `EarlyStop`. With a report no
+            memory is reused between steps, which makes small steps slower.
+
+        Raises:
+          DataError: ``data`` gave no batch.
+          NonFiniteError: a loss was NaN or infinite. Losses are looked at about twice a second, so the
+            error comes some steps later; it names the step.
+
+        Whatever ends it early, Ctrl-C too, the state of the last completed step is in `last_state`.
+        """
+        batches = feed(data, steps)
+        if steps == 0:
+            return state
+        loop = self._loop_reported if report else self._loop
+        self.last_state = state
+        try:
+            return loop(state, batches, report)  # type: ignore[arg-type]
+        except EarlyStop:
+            return self.last_state
+        except BaseException as error:
+            error.add_note(
+                f"Training stopped after step {int(self.last_state.step)}; that state is in trainer.last_state."
+            )
+            raise
+
+    def _loop(self, state: TrainState, batches: Iterator[Any], report: None) -> TrainState:
+        """Steps in memory of their own, donated from one to the next."""
+        del report
+        state = jax.tree.map(_copy, state)  # the caller's arrays are not ours to give away
+        tape = self._steps_in_fit.tape()
+        next_look = time.monotonic() + _LOOK_EVERY
+        with InterruptGuard() as guard:
+            try:
+                for step, batch in self._calls(batches):
+                    guard.busy = True
+                    state, _ = step(state, batch, tape)
+                    guard.busy = False
+                    if guard.pending:
+                        guard.check()
+                    if (now := time.monotonic()) >= next_look:
+                        next_look = now + _LOOK_EVERY
+                        tape.turn()
+                        self._check(tape.take_ready(), state)
+                self._check(tape.take(), state)
+            finally:
+                guard.busy = False
+                self.last_state = state
+        return state
+
+    def _calls(self, batches: Iterator[Any]) -> Iterator[tuple[TrainStep, Any]]:
+        """Which step to call with which batch: k batches at once as far as they go, then one by one."""
+        k = self.steps_per_call
+        if k == 1:
+            return zip(itertools.repeat(self._step_in_fit), batches)
+        groups = iter(lambda: list(itertools.islice(batches, k)), [])
+        return itertools.chain.from_iterable(
+            ((self._steps_in_fit, stack(group)),)
+            if len(group) == k
+            else zip(itertools.repeat(self._step_in_fit), group)
+            for group in groups
+        )
+
+    def _loop_reported(self, state: TrainState, batches: Iterator[Any], report: Report) -> TrainState:
+        """Steps whose states may be kept by the caller, so none is donated."""
+        count = int(state.step)
+        unseen: list[tuple[int, jax.Array]] = []
+        for batch in batches:
+            self.last_state, context = self._step_with_report(self.last_state, batch)
+            count += 1
+            unseen.append((count - 1, context.loss_total))
+            report(count, context.loss_total, self.last_state)
+            while unseen and unseen[0][1].is_ready():
+                self._check_loss(*unseen.pop(0))
+        for step, loss in unseen:
+            self._check_loss(step, loss)
+        return self.last_state
+
+    def _check(self, rows: Rows, state: TrainState) -> None:
+        bad = np.flatnonzero(~np.isfinite(rows.values[:, 0]))
+        if self.check_finite and len(bad):
+            self.last_state = state
+            raise _not_finite(int(rows.steps[bad[0]]), float(rows.values[bad[0], 0]), state)
+
+    def _check_loss(self, step: int, loss: jax.Array) -> None:
+        if self.check_finite and not math.isfinite(value := float(loss)):
+            raise _not_finite(step, value, self.last_state)
+
+    def predict(self, state: TrainState, *inputs: Any, **side_inputs: Any) -> Any:
+        """The model's output for some inputs, without the randomness of training. Changes nothing.
+
+        Args:
+          state: whose model to use.
+          *inputs: what the model is called with: arrays or named arrays.
+          **side_inputs: by name, likewise.
+        """
+        skeleton = Skeleton(models.evaluation_mode(state.model_without_params))
+
+        def build() -> Callable[..., Any]:
+            @jax.jit
+            def run(constants: Any, params: Any, model_state: Any, inputs: Any, side_inputs: Any) -> Any:
+                return skeleton.bind(constants, params, model_state).model(*inputs, **side_inputs)
+
+            return run
+
+        run = self._compiled(("predict", skeleton.identity), build)
+        return run(skeleton.constants, state.params, state.model_state, inputs, side_inputs)
+
+    def evaluate(self, state: TrainState, data: Iterable[dict[str, Any]]) -> dict[str, float]:
+        """Loss and metrics over a data set, without the randomness of training.
+
+        Every example counts once: a batch weighs as much as it has examples (see
+        `toolshed.data.batch_size`), and padding not at all, provided that the loss function is a mean
+        over the examples whose ``mask`` is true. Neither the state nor a stream's position changes, and
+        no key is used that a training step uses. Waits for the device once, at the end.
+
+        Returns:
+          ``loss`` and each of the trainer's metrics by name.
+
+        Raises:
+          DataError: ``data`` gave no batch.
+        """
+        skeleton = Skeleton(models.evaluation_mode(state.model_without_params))
+        run = self._compiled(("evaluate", skeleton.identity), lambda: self._build_evaluation(skeleton))
+        batches = feed(data.in_order() if hasattr(data, "in_order") else data, None)
+        root = jax.random.fold_in(state.root_rng, _EVALUATE)
+        metrics = None if self.metrics is None else self.metrics.reset()
+        totals = (jnp.zeros(()), jnp.zeros(()), None if metrics is None else metrics.states)
+        fixed = (skeleton.constants, state.params, state.model_state, state.loss_fn_state, state.step)
+        for number, batch in enumerate(batches):
+            totals = run(*fixed, root, number, batch, totals)
+        loss, weight, states = totals
+        values = {} if metrics is None else metrics.with_states(states).compute()
+        return {"loss": float(loss) / float(weight) if float(weight) else math.nan, **values}
+
+    def _build_evaluation(self, skeleton: Skeleton) -> Callable[..., Any]:
+        @jax.jit
+        def run(
+            constants: Any,
+            params: Any,
+            model_state: Any,
+            loss_fn_state: Any,
+            step: Any,
+            root: Any,
+            number: Any,
+            batch: Any,
+            totals: Any,
+        ) -> Any:
+            loss_function.check_batch(self.loss_fn, batch)
+            bound = skeleton.bind(constants, params, model_state)
+            rng = jax.random.fold_in(root, number)
+            result = self.loss_fn(model=bound.model, state=loss_fn_state, rng=rng, **batch)
+            loss, _, aux = loss_function.check_result(self.loss_fn, result, loss_fn_state)
+            weight = jnp.asarray(batch_size(batch), jnp.float32)
+            total, count, states = totals
+            if self.metrics is not None:
+                given = {"preds": aux["preds"]} if isinstance(aux, dict) and "preds" in aux else {}
+                context = Context(step=step, batch=batch, params=params, aux=aux, loss_total=loss, **given)
+                states = self.metrics.with_states(states).update(context).states
+            # where, not *: a batch of padding alone has no loss that means anything
+            return total + jnp.where(weight > 0, loss * weight, 0), count + weight, states
+
+        return run
+
+    def _compiled(self, identity: Any, build: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+        if identity not in self._evaluations:
+            self._evaluations[identity] = build()
+        return self._evaluations[identity]
+
+
+def _copy(leaf: Any) -> Any:
+    return jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf
+
+
+def _not_finite(step: int, loss: float, state: TrainState | None) -> NonFiniteError:
+    return NonFiniteError(
+        f"The loss of step {step} is {loss}. Lower the learning rate or clip the gradients; to look at the"
+        " step, start from an earlier state and call build_train_step(loss_fn, check_finite=True), which"
+        " names the gradients. Trainer(check_finite=False) trains on.",
+        step=step,
+        state=state,
+    )

@@ -1,0 +1,123 @@
+"""How toolshed's own values look in treescope: a line that says the essential, open for the rest.
+
+Drawing a state costs no device work but what treescope itself does for the arrays that are unfolded.
+All text goes through treescope's text parts, which escape it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from treescope import rendering_parts as parts
+from treescope import type_registries
+
+from toolshed.models.penzai_v1 import ValueSlot
+from toolshed.models.penzai_v2 import ParameterSlot, StateVariableSlot
+from toolshed.state import TrainState, name_optimizer
+from toolshed.training import Context
+
+_FIELD_STYLE = "font-style: italic;"
+_SLOT_STYLE = "opacity: 0.75;"
+
+
+def count_and_bytes(tree: Any) -> tuple[int, int]:
+    """Number of values and of bytes in all arrays of a tree; reads no array."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "size")]
+    return sum(int(leaf.size) for leaf in leaves), sum(int(leaf.nbytes) for leaf in leaves)
+
+
+def format_bytes(number: int) -> str:
+    """Bytes in the largest unit that leaves a number of at least 1: ``18.6 kB``."""
+    size = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+def summarize_state(state: TrainState) -> str:
+    """One line on a state: ``step 3 · 2,410 parameters, 9.6 kB · scale_by_adam → scale``."""
+    count, size = count_and_bytes(state.params)
+    parameters = f"{count:,} parameter{'s' if count != 1 else ''}"
+    return f"step {_step(state.step)} · {parameters}, {format_bytes(size)} · {name_optimizer(state.optimizer_def)}"
+
+
+def _step(step: Any) -> str:
+    if isinstance(step, jax.core.Tracer) or not hasattr(step, "dtype"):
+        return str(step)
+    if isinstance(step, jax.Array) and step.is_deleted():
+        return "deleted"
+    return f"{int(np.asarray(step)):,}" if np.ndim(step) == 0 else str(step)
+
+
+def _node(name: str, comment: str, fields: dict[str, Any], color: str, path: Any, render: Any) -> Any:
+    """A foldable node ``Name(…)  # comment`` with a line for each field."""
+    children = []
+    for field, value in fields.items():
+        child = render(value, path=None if path is None else f"{path}.{field}")
+        label = parts.custom_style(parts.text(field), _FIELD_STYLE)
+        line = parts.siblings_with_annotations(label, "=", child)
+        children.append(parts.build_full_line_with_annotations(line, ",", parts.fold_condition(collapsed=parts.text(" "))))
+    return parts.build_foldable_tree_node_from_children(
+        prefix=parts.siblings(
+            parts.text(f"{name}("),
+            parts.fold_condition(
+                collapsed=parts.comment_color(parts.text(f" {comment} ")),
+                expanded=parts.comment_color(parts.text(f"  # {comment}")),
+            ),
+        ),
+        children=children,
+        suffix=")",
+        path=path,
+        background_color=color,
+    )
+
+
+def draw_state(state: TrainState, path: Any, render: Any) -> Any:
+    """A TrainState as its summary, its fields inside, parameters in the model's order."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    order = [slot.key for slot in jax.tree.leaves(state.model_without_params, is_leaf=_is_slot) if _is_slot(slot)]
+    fields["params"] = in_order(state.params, order)
+    return _node("TrainState", summarize_state(state), fields, state.treescope_color(), path, render)
+
+
+def in_order(values: Any, order: list[str]) -> Any:
+    """A dict with its keys in a given order, the others after them. jit sorts keys; people do not."""
+    if not isinstance(values, dict):
+        return values
+    known = dict.fromkeys(key for key in order if key in values)
+    return {key: values[key] for key in [*known, *(key for key in values if key not in known)]}
+
+
+def draw_context(context: Context, path: Any, render: Any) -> Any:
+    """A Context as the step it is of, with the fields that are filled inside."""
+    fields = {name: getattr(context, name) for name in context.filled}
+    step = f"step {_step(context.step)}" if "step" in fields else "a step"
+    return _node("Context", f"what {step} knew", fields, "#c9a66b", path, render)
+
+
+def _is_slot(node: Any) -> bool:
+    return isinstance(node, (ParameterSlot, StateVariableSlot))
+
+
+def draw_slot(slot: Any, path: Any, render: Any) -> Any:
+    """An empty slot in one line: what belongs there, in what shape."""
+    del render
+    label = f" {slot.key!r}" if hasattr(slot, "key") else ""
+    line = parts.siblings(
+        parts.text(type(slot).__name__), parts.text(label), parts.comment_color(parts.text(f" {slot.description}"))
+    )
+    return parts.build_one_line_tree_node(parts.custom_style(line, _SLOT_STYLE), path=path)
+
+
+def register() -> None:
+    """Tells treescope how to draw these types; the types themselves know nothing of it."""
+    handlers = type_registries.TREESCOPE_HANDLER_REGISTRY
+    handlers[TrainState] = draw_state
+    handlers[Context] = draw_context
+    for slot in (ParameterSlot, StateVariableSlot, ValueSlot):
+        handlers[slot] = draw_slot
