@@ -1,6 +1,6 @@
 """toolshed: look inside a JAX model, train it, step it, rewind it, in a notebook.
 
-    model ─ split ─▶ TrainState ─▶ step(state, batch) ─▶ (state', Context)
+model ─ split ─▶ TrainState ─▶ step(state, batch) ─▶ (state', Context)
 """
 
 from toolshed import data as data

@@ -60,7 +60,7 @@ class ContextKeyError(ToolshedError, KeyError):
         return str(self.args[0])
 
 
-class FieldNotFilled(ToolshedError, AttributeError):
+class FieldNotFilled(ToolshedError, AttributeError):  # noqa: N818  (says what happened)
     """A Context field was read that this step did not compute."""
 
 

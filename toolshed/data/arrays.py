@@ -53,9 +53,7 @@ class ArrayStream:
       position: number of batches given so far, over all epochs. `state` saves it, `restore` sets it.
     """
 
-    def __init__(
-        self, arrays: Mapping[str, Any], batch_size: int, *, seed: int, shuffle: bool, last: str
-    ):
+    def __init__(self, arrays: Mapping[str, Any], batch_size: int, *, seed: int, shuffle: bool, last: str):
         self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
         self.size = _common_length(self._arrays)
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -64,7 +62,7 @@ class ArrayStream:
             raise DataError(f"last is {last!r}; expected 'keep', 'drop' or 'mask'.")
         if last == "drop" and batch_size > self.size:
             raise DataError(
-                f"last='drop' leaves no batch: batch_size is {batch_size}, and there are {self.size} examples."
+                f"last='drop' leaves no batch: batch_size is {batch_size}, there are {self.size} examples."
             )
         if last == "mask" and "mask" in self._arrays:
             raise DataError("last='mask' adds an entry 'mask', and the arrays have one already. Rename it.")
@@ -121,7 +119,9 @@ class ArrayStream:
         here = self.state()
         absent = [name for name in here if name not in state]
         if absent:
-            raise DataError(f"Expected a stream's state with {', '.join(here)}; it lacks {', '.join(absent)}.")
+            raise DataError(
+                f"Expected a stream's state with {', '.join(here)}; it lacks {', '.join(absent)}."
+            )
         different = [name for name in here if name != "position" and state[name] != here[name]]
         if different:
             lines = ", ".join(f"{name} {state[name]!r} is not {here[name]!r}" for name in different)

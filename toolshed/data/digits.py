@@ -45,4 +45,6 @@ def digits(*, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     order = np.random.default_rng(seed).permutation(len(label))
     cut = round(len(label) * (1 - test_fraction))
     train, test = order[:cut], order[cut:]
-    return Dataset({"image": image[train], "label": label[train]}, {"image": image[test], "label": label[test]})
+    return Dataset(
+        {"image": image[train], "label": label[train]}, {"image": image[test], "label": label[test]}
+    )

@@ -16,6 +16,7 @@ from penzai import pz
 
 from toolshed.errors import ToolshedError
 from toolshed.paths import describe
+from toolshed.structs import STATIC, struct
 
 
 class Metric(Protocol):
@@ -102,7 +103,7 @@ class Accuracy(_Ratio):
         scores, targets = jnp.asarray(context[self.predictions]), jnp.asarray(context[self.targets])
         if scores.shape[:-1] != targets.shape:
             raise ToolshedError(
-                f"{self.predictions} is {describe(scores)} and {self.targets} is {describe(targets)}; expected"
+                f"{self.predictions} is {describe(scores)}, {self.targets} is {describe(targets)}; expected"
                 " predictions with one more axis than the targets, the last one over classes."
             )
         mask = None if self.mask is None else context[self.mask]
@@ -119,7 +120,7 @@ class Definition:
         return ", ".join(f"{name}={metric}" for name, metric in self.metrics.items())
 
 
-@pz.pytree_dataclass(eq=False)
+@struct(eq=False)
 class Collection(pz.Struct):
     """Named metrics and what they have seen, as one immutable value.
 
@@ -135,7 +136,7 @@ class Collection(pz.Struct):
     """
 
     states: dict[str, Any]
-    definition: Definition = dataclasses.field(metadata={"pytree_node": False})
+    definition: Definition = dataclasses.field(metadata=STATIC)
 
     def states_from(self, context: Any) -> dict[str, Any]:
         """The states of one step alone, by name."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+from jax.core import Tracer
 
 from toolshed import paths
 from toolshed.errors import ModelError
@@ -104,7 +105,7 @@ def flatten_value(key: str, value: Any, *, where: str) -> Value:
                 f"Parameter {key!r} at {where} holds {paths.describe(leaf)}, expected an array."
                 " Give it a jax.Array, or keep the value in an ordinary field of the layer."
             )
-        if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.is_deleted():
             raise ModelError(
                 f"The array of parameter {key!r} at {where} has been deleted, most likely because it"
                 " was donated to a compiled step. Build the model again, or bind it from a TrainState."

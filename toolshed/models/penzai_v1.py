@@ -20,11 +20,10 @@ from penzai import pz
 from toolshed import paths
 from toolshed.errors import ModelError
 from toolshed.models.library import Bound, Split, flatten_value, unflatten_value
+from toolshed.structs import STATIC, struct
 
-_STATIC = {"pytree_node": False}
 
-
-@pz.pytree_dataclass
+@struct()
 class ValueSlot(pz.Struct):
     """The empty place of one parameter's value, inside the parameter.
 
@@ -33,8 +32,8 @@ class ValueSlot(pz.Struct):
       description: dtype and shape in words.
     """
 
-    structure: Any = dataclasses.field(metadata=_STATIC)
-    description: str = dataclasses.field(metadata=_STATIC)
+    structure: Any = dataclasses.field(metadata=STATIC)
+    description: str = dataclasses.field(metadata=STATIC)
 
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
         return NotImplemented  # toolshed.views draws it

@@ -18,8 +18,7 @@ from penzai.core import variables
 from toolshed import paths
 from toolshed.errors import ModelError
 from toolshed.models.library import Bound, Split, flatten_value, unflatten_value
-
-_STATIC = {"pytree_node": False}
+from toolshed.structs import STATIC, struct
 
 
 class _Slot:
@@ -39,7 +38,7 @@ class _Slot:
         return NotImplemented  # toolshed.views draws it
 
 
-@pz.pytree_dataclass(eq=False)
+@struct(eq=False)
 class ParameterSlot(_Slot, pz.ParameterSlot):
     """An empty place for one trainable parameter.
 
@@ -51,30 +50,33 @@ class ParameterSlot(_Slot, pz.ParameterSlot):
       metadata: the parameter's metadata.
     """
 
-    label: Any = dataclasses.field(metadata=_STATIC)
-    key: str = dataclasses.field(metadata=_STATIC)
-    structure: Any = dataclasses.field(metadata=_STATIC)
-    description: str = dataclasses.field(metadata=_STATIC)
-    metadata: dict[Any, Any] = dataclasses.field(metadata=_STATIC)
+    label: Any = dataclasses.field(metadata=STATIC)
+    key: str = dataclasses.field(metadata=STATIC)
+    structure: Any = dataclasses.field(metadata=STATIC)
+    description: str = dataclasses.field(metadata=STATIC)
+    metadata: dict[Any, Any] = dataclasses.field(metadata=STATIC)
 
     _penzai_kind: ClassVar[type] = pz.ParameterSlot
 
 
-@pz.pytree_dataclass(eq=False)
+@struct(eq=False)
 class StateVariableSlot(_Slot, pz.StateVariableSlot):
     """An empty place for one state variable; the attributes are those of `ParameterSlot`."""
 
-    label: Any = dataclasses.field(metadata=_STATIC)
-    key: str = dataclasses.field(metadata=_STATIC)
-    structure: Any = dataclasses.field(metadata=_STATIC)
-    description: str = dataclasses.field(metadata=_STATIC)
-    metadata: dict[Any, Any] = dataclasses.field(metadata=_STATIC)
+    label: Any = dataclasses.field(metadata=STATIC)
+    key: str = dataclasses.field(metadata=STATIC)
+    structure: Any = dataclasses.field(metadata=STATIC)
+    description: str = dataclasses.field(metadata=STATIC)
+    metadata: dict[Any, Any] = dataclasses.field(metadata=STATIC)
 
     _penzai_kind: ClassVar[type] = pz.StateVariableSlot
 
 
-@pz.pytree_dataclass(has_implicitly_inherited_fields=True)
-class FrozenParameter(pz.ParameterValue):
+_ParameterValue: Any = pz.ParameterValue
+
+
+@struct(has_implicitly_inherited_fields=True)
+class FrozenParameter(_ParameterValue):
     """A parameter that its metadata declares not trainable; its value stays in the skeleton."""
 
 
@@ -155,10 +157,14 @@ class PenzaiV2:
             value = flatten_value(key, leaf.value, where=place)
             is_new = labels.is_new(leaf, key, place)
             if isinstance(leaf, pz.Parameter) and not leaf.metadata.get("trainable", True):
-                nodes.append(FrozenParameter(label=leaf.label, value=leaf.value, metadata=dict(leaf.metadata)))
+                nodes.append(
+                    FrozenParameter(label=leaf.label, value=leaf.value, metadata=dict(leaf.metadata))
+                )
                 continue
             slot, values = (
-                (ParameterSlot, params) if isinstance(leaf, pz.Parameter) else (StateVariableSlot, model_state)
+                (ParameterSlot, params)
+                if isinstance(leaf, pz.Parameter)
+                else (StateVariableSlot, model_state)
             )
             label = key if isinstance(leaf.label, variables.AutoStateVarLabel) else leaf.label
             nodes.append(slot(label, key, value.structure, value.description, dict(leaf.metadata)))

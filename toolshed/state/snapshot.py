@@ -18,10 +18,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from toolshed import paths
 from toolshed.errors import OptimizerWarning, SnapshotError
+from toolshed.keys import is_key
 from toolshed.state.optimizer import describe_optimizer
 
 if TYPE_CHECKING:
@@ -72,7 +74,9 @@ def from_snapshot(snapshot: Mapping[str, Any], like: TrainState) -> TrainState:
             OptimizerWarning,
             stacklevel=3,
         )
-    fields = {field: _restore(snapshot[section], getattr(like, field)) for section, field in _SECTIONS.items()}
+    fields = {
+        field: _restore(snapshot[section], getattr(like, field)) for section, field in _SECTIONS.items()
+    }
     step = jax.device_put(np.asarray(snapshot["step"], like.step.dtype), like.step.sharding)
     return like.replace(step=step, root_rng=_load(snapshot["root_rng"], like.root_rng), **fields)
 
@@ -84,12 +88,8 @@ def _arrays(tree: Any) -> Iterator[tuple[str, jax.Array]]:
             yield paths.path_string(keys), leaf
 
 
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _save(leaf: Any) -> Any:
-    if _is_key(leaf):
+    if is_key(leaf):
         impl = str(jax.random.key_impl(leaf))
         return {"key_impl": impl, "key_data": np.array(jax.random.key_data(leaf))}
     return np.array(leaf)  # a copy: the device may give the buffer to a later step
@@ -97,7 +97,7 @@ def _save(leaf: Any) -> Any:
 
 def _load(value: Any, like: Any) -> Any:
     if isinstance(value, Mapping):
-        value = jax.random.wrap_key_data(np.asarray(value["key_data"]), impl=value["key_impl"])
+        value = jax.random.wrap_key_data(jnp.asarray(value["key_data"]), impl=value["key_impl"])
     return jax.device_put(value, like.sharding) if isinstance(like, jax.Array) else np.array(value)
 
 
@@ -130,7 +130,7 @@ def _kind(value: Any) -> str:
     """What a leaf is, on either side, so that two of a kind have the same word."""
     if isinstance(value, Mapping):
         return f"key<{value['key_impl']}>[{','.join(map(str, np.shape(value['key_data'])[:-1]))}]"
-    if hasattr(value, "dtype") and _is_key(value):
+    if is_key(value):
         return f"key<{jax.random.key_impl(value)}>[{','.join(map(str, value.shape))}]"
     return paths.describe(value)
 

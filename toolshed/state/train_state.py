@@ -10,17 +10,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 from penzai import pz
 
 from toolshed import models, paths
 from toolshed.errors import ModelError, StateError
+from toolshed.keys import is_key
 from toolshed.state import snapshot as snapshots
+from toolshed.structs import STATIC, struct
 
 # fold_in(root, step) gives the keys of the steps, so these must be no step's number.
 _NEXT_ROOT, _NEXT_KEY = 0xFFFF_FFFF, 0xFFFF_FFFE
 
 
-@pz.pytree_dataclass(eq=False)
+@struct(eq=False)
 class TrainState(pz.Struct):
     """A model, its optimiser and their place in training.
 
@@ -64,7 +67,7 @@ class TrainState(pz.Struct):
     opt_state: Any
     loss_fn_state: Any
     metrics: Any
-    optimizer_def: optax.GradientTransformation = dataclasses.field(metadata={"pytree_node": False})
+    optimizer_def: optax.GradientTransformation = dataclasses.field(metadata=STATIC)
 
     @classmethod
     def initial_state(
@@ -246,7 +249,7 @@ class TrainState(pz.Struct):
 
     def _check_alive(self) -> None:
         for path, value in self.params.items():
-            if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer) and value.is_deleted():
+            if isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.is_deleted():
                 raise StateError(
                     f"The arrays of this state are gone (params/{path} is deleted): it was given to a"
                     " step that donates. Use the state that the step returned, or build the step"
@@ -308,7 +311,7 @@ def _check_optimizer(optimizer: Any) -> None:
 
 
 def _check_key(key: Any) -> None:
-    typed = hasattr(key, "dtype") and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    typed = is_key(key)
     raw = hasattr(key, "dtype") and key.dtype == jnp.uint32 and getattr(key, "ndim", 0) == 1
     if not ((typed and key.ndim == 0) or raw):
         raise StateError(

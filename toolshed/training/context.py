@@ -11,6 +11,7 @@ from penzai import pz
 from toolshed import paths
 from toolshed.errors import FieldNotFilled
 from toolshed.state import TrainState
+from toolshed.structs import struct
 
 # The fields in the order in which a step fills them, each with the way to have it filled.
 FIELDS: dict[str, str] = {
@@ -34,7 +35,7 @@ FIELDS: dict[str, str] = {
 FROM_AUX = ("preds", "interms", "loss_states", "summary_states")
 
 
-@pz.pytree_dataclass(eq=False)
+@struct(eq=False)
 class AuxState(pz.Struct):
     """The parts of a Context that are reported: each None unless it was asked for.
 

@@ -22,9 +22,7 @@ class LossFunction(Protocol):
       ...     return (error * error).mean(), state, {"preds": error + y}
     """
 
-    def __call__(
-        self, *, model: Any, state: Any, rng: jax.Array, **batch: Any
-    ) -> tuple[jax.Array, Any, Any]:
+    def __call__(self, *, model: Any, state: Any, rng: jax.Array, **batch: Any) -> tuple[jax.Array, Any, Any]:
         """Computes the loss of one batch.
 
         Args:
@@ -64,7 +62,9 @@ def check_batch(loss_fn: Callable[..., Any], batch: Any) -> None:
         return  # a builtin or a C function tells nothing; the call itself will
     reserved = [name for name in ("model", "state", "rng") if name in batch]
     if reserved:
-        raise BatchError(f"The batch has an entry {reserved[0]!r}, a name that the step itself fills. Rename it.")
+        raise BatchError(
+            f"The batch has an entry {reserved[0]!r}, a name that the step itself fills. Rename it."
+        )
     try:
         signature.bind(model=None, state=None, rng=None, **batch)
     except TypeError as error:
@@ -95,7 +95,9 @@ def check_result(loss_fn: Callable[..., Any], result: Any, state: Any) -> tuple[
         )
     loss = jnp.asarray(loss)
     if not jnp.issubdtype(loss.dtype, jnp.floating):
-        raise LossError(f"{name} returned a loss of {paths.describe(loss)}; expected a real floating-point scalar.")
+        raise LossError(
+            f"{name} returned a loss of {paths.describe(loss)}; expected a real floating-point scalar."
+        )
     before, after = jax.tree.structure(state), jax.tree.structure(new_state)
     if before != after:
         raise LossError(

@@ -15,6 +15,7 @@ import optax
 
 from toolshed.errors import BatchError
 from toolshed.gradients import GradientStrategy
+from toolshed.keys import key_unpacker, raw_key
 from toolshed.models import library_of
 from toolshed.paths import describe, flatten
 from toolshed.state import TrainState
@@ -61,23 +62,6 @@ class Skeleton:
         leaves = [next(arrays) if a else x for a, x in zip(self._is_array, self._static, strict=True)]
         tree = self._treedef.unflatten(leaves)
         return self._library.bind(tree, params, model_state, frozen=True)
-
-
-def raw_key(value: Any) -> Any:
-    """The bits of a typed key, which cross the jit boundary faster; anything else as it is."""
-    return jax.random.key_data(value) if _is_key(value) else value
-
-
-def key_unpacker(value: Any) -> Callable[[Any], Any]:
-    """The inverse of `raw_key` for this kind of value."""
-    if not _is_key(value):
-        return lambda x: x
-    impl = jax.random.key_impl(value)
-    return lambda bits: jax.random.wrap_key_data(bits, impl=impl)
-
-
-def _is_key(value: Any) -> bool:
-    return hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 class Computation:
@@ -146,6 +130,19 @@ class Computation:
             steps = rest[0] + jnp.arange(self._steps, dtype=jnp.int32)
         return after, fields, None if block is None else tape.write_rows(block, steps, scalars)
 
+    def fields(
+        self,
+        params: Any,
+        opt_state: Any,
+        model_state: Any,
+        rest: tuple[jax.Array, Any, Any],
+        constants: tuple[Any, ...],
+        key: jax.Array,
+        batch: Any,
+    ) -> dict[str, Any]:
+        """The requested Context fields alone; what only the next state needs is never computed."""
+        return self(params, opt_state, model_state, rest, constants, key, batch, None)[1]
+
     def _one(
         self, before: Carried, constants: Any, key: Any, batch: Any, taped: tuple[str, ...]
     ) -> tuple[Carried, dict[str, Any], list[jax.Array]]:
@@ -172,7 +169,7 @@ class Computation:
             grad=grads,
             value_fn=lambda params: loss_of(params, carry, batch, rng)[0],
         )
-        params = optax.apply_updates(before.params, updates)
+        params: Any = optax.apply_updates(before.params, updates)
 
         fields: dict[str, Any] = {
             "step": step,

@@ -44,4 +44,6 @@ class Signature:
         ]
         if not lines:
             return "no shape or dtype changed, so a weak type, a sharding or a jax setting did"
-        return "; ".join(lines[:_SHOWN]) + (f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else "")
+        return "; ".join(lines[:_SHOWN]) + (
+            f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        )

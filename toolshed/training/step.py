@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -12,9 +12,10 @@ import numpy as np
 from toolshed import paths
 from toolshed.errors import BatchError, NonFiniteError, RetraceWarning, StateError
 from toolshed.gradients import GradientStrategy, backprop
+from toolshed.keys import raw_key
 from toolshed.state import TrainState
 from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
-from toolshed.training.program import Computation, Skeleton, raw_key
+from toolshed.training.program import Computation, Skeleton
 from toolshed.training.signature import Signature
 from toolshed.training.tape import Tape
 
@@ -170,8 +171,10 @@ class TrainStep:
                 or old["model_without_params"] is not ready.skeleton
                 or old["root_rng"] is not ready.root_rng
                 or old["optimizer_def"] is not ready.optimizer_def
-                or (old["metrics"] is not None or ready.metrics is not None)
-                and not ready.has_metrics_of(old["metrics"])
+                or (
+                    (old["metrics"] is not None or ready.metrics is not None)
+                    and not ready.has_metrics_of(old["metrics"])
+                )
             ):
                 ready = self._ready = self._prepare(state)
                 old = state.__dict__
@@ -196,7 +199,7 @@ class TrainStep:
         if tape is not None:
             tape.wrote(block, self.steps_per_call)
         step, loss_fn_state, metric_states = after[3]
-        new = {
+        new: dict[str, Any] = {
             **old,
             "step": step,
             "params": after[0],
@@ -253,7 +256,7 @@ class TrainStep:
         observed = computation(outputs, check_finite=self._check_finite)
         return _Program(self, computation(("loss_total",), check_finite=False), state, shardings, observed)
 
-    def _raise_if_not_finite(self, finite: jax.Array, old: dict[str, Any]) -> None:
+    def _raise_if_not_finite(self, finite: jax.Array, old: Mapping[str, Any]) -> None:
         flags = np.asarray(finite)
         if flags.all():
             return
@@ -297,7 +300,7 @@ class _Program:
         self.observe = None
         if observed is not None:
             inputs = {"in_shardings": shardings["in_shardings"][:7]} if shardings else {}
-            self.observe = jax.jit(lambda *arguments: observed(*arguments, None)[1], **inputs)
+            self.observe = jax.jit(observed.fields, **inputs)
 
     def _trace(
         self,

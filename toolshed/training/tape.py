@@ -73,7 +73,7 @@ class Tape:
         self.names, self.capacity = names, capacity
         self.block = new_block(capacity, len(names))
         self._free = capacity
-        self._full: list[jax.Array] = []
+        self._full: list[Any] = []
 
     def wrote(self, block: jax.Array, rows: int) -> None:
         """Takes back the block from a step that wrote ``rows`` rows."""

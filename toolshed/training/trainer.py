@@ -159,21 +159,21 @@ class Trainer:
         batches = feed(data, steps)
         if steps == 0:
             return state
-        loop = self._loop_reported if report else self._loop
         self.last_state = state
         try:
-            return loop(state, batches, report)  # type: ignore[arg-type]
+            return (
+                self._loop(state, batches) if report is None else self._loop_reported(state, batches, report)
+            )
         except EarlyStop:
             return self.last_state
         except BaseException as error:
             error.add_note(
-                f"Training stopped after step {int(self.last_state.step)}; that state is in trainer.last_state."
+                f"Training stopped after step {int(self.last_state.step)}; its state is trainer.last_state."
             )
             raise
 
-    def _loop(self, state: TrainState, batches: Iterator[Any], report: None) -> TrainState:
+    def _loop(self, state: TrainState, batches: Iterator[Any]) -> TrainState:
         """Steps in memory of their own, donated from one to the next."""
-        del report
         state = jax.tree.map(_copy, state)  # the caller's arrays are not ours to give away
         tape = self._steps_in_fit.tape()
         next_look = time.monotonic() + _LOOK_EVERY
@@ -211,17 +211,18 @@ class Trainer:
     def _loop_reported(self, state: TrainState, batches: Iterator[Any], report: Report) -> TrainState:
         """Steps whose states may be kept by the caller, so none is donated."""
         count = int(state.step)
-        unseen: list[tuple[int, jax.Array]] = []
+        unseen: list[tuple[int, Any]] = []
         for batch in batches:
-            self.last_state, context = self._step_with_report(self.last_state, batch)
+            state, context = self._step_with_report(state, batch)
+            self.last_state = state
             count += 1
             unseen.append((count - 1, context.loss_total))
-            report(count, context.loss_total, self.last_state)
+            report(count, context.loss_total, state)
             while unseen and unseen[0][1].is_ready():
                 self._check_loss(*unseen.pop(0))
         for step, loss in unseen:
             self._check_loss(step, loss)
-        return self.last_state
+        return state
 
     def _check(self, rows: Rows, state: TrainState) -> None:
         bad = np.flatnonzero(~np.isfinite(rows.values[:, 0]))
@@ -269,10 +270,11 @@ class Trainer:
         """
         skeleton = Skeleton(models.evaluation_mode(state.model_without_params))
         run = self._compiled(("evaluate", skeleton.identity), lambda: self._build_evaluation(skeleton))
-        batches = feed(data.in_order() if hasattr(data, "in_order") else data, None)
+        in_order = getattr(data, "in_order", None)
+        batches = feed(data if in_order is None else in_order(), None)
         root = jax.random.fold_in(state.root_rng, _EVALUATE)
         metrics = None if self.metrics is None else self.metrics.reset()
-        totals = (jnp.zeros(()), jnp.zeros(()), None if metrics is None else metrics.states)
+        totals: Any = (jnp.zeros(()), jnp.zeros(()), None if metrics is None else metrics.states)
         fixed = (skeleton.constants, state.params, state.model_state, state.loss_fn_state, state.step)
         for number, batch in enumerate(batches):
             totals = run(*fixed, root, number, batch, totals)

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from treescope import rendering_parts as parts
 from treescope import type_registries
 
@@ -43,11 +44,12 @@ def summarize_state(state: TrainState) -> str:
     """One line on a state: ``step 3 · 2,410 parameters, 9.6 kB · scale_by_adam → scale``."""
     count, size = count_and_bytes(state.params)
     parameters = f"{count:,} parameter{'s' if count != 1 else ''}"
-    return f"step {_step(state.step)} · {parameters}, {format_bytes(size)} · {name_optimizer(state.optimizer_def)}"
+    optimizer = name_optimizer(state.optimizer_def)
+    return f"step {_step(state.step)} · {parameters}, {format_bytes(size)} · {optimizer}"
 
 
 def _step(step: Any) -> str:
-    if isinstance(step, jax.core.Tracer) or not hasattr(step, "dtype"):
+    if isinstance(step, Tracer) or not hasattr(step, "dtype"):
         return str(step)
     if isinstance(step, jax.Array) and step.is_deleted():
         return "deleted"
@@ -61,7 +63,9 @@ def _node(name: str, comment: str, fields: dict[str, Any], color: str, path: Any
         child = render(value, path=None if path is None else f"{path}.{field}")
         label = parts.custom_style(parts.text(field), _FIELD_STYLE)
         line = parts.siblings_with_annotations(label, "=", child)
-        children.append(parts.build_full_line_with_annotations(line, ",", parts.fold_condition(collapsed=parts.text(" "))))
+        children.append(
+            parts.build_full_line_with_annotations(line, ",", parts.fold_condition(collapsed=parts.text(" ")))
+        )
     return parts.build_foldable_tree_node_from_children(
         prefix=parts.siblings(
             parts.text(f"{name}("),
@@ -77,12 +81,14 @@ def _node(name: str, comment: str, fields: dict[str, Any], color: str, path: Any
     )
 
 
-def draw_state(state: TrainState, path: Any, render: Any) -> Any:
+def draw_state(node: TrainState, path: str | None, subtree_renderer: Any) -> Any:
     """A TrainState as its summary, its fields inside, parameters in the model's order."""
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    order = [slot.key for slot in jax.tree.leaves(state.model_without_params, is_leaf=_is_slot) if _is_slot(slot)]
-    fields["params"] = in_order(state.params, order)
-    return _node("TrainState", summarize_state(state), fields, state.treescope_color(), path, render)
+    fields = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    order = [
+        slot.key for slot in jax.tree.leaves(node.model_without_params, is_leaf=_is_slot) if _is_slot(slot)
+    ]
+    fields["params"] = in_order(node.params, order)
+    return _node("TrainState", summarize_state(node), fields, node.treescope_color(), path, subtree_renderer)
 
 
 def in_order(values: Any, order: list[str]) -> Any:
@@ -93,23 +99,25 @@ def in_order(values: Any, order: list[str]) -> Any:
     return {key: values[key] for key in [*known, *(key for key in values if key not in known)]}
 
 
-def draw_context(context: Context, path: Any, render: Any) -> Any:
+def draw_context(node: Context, path: str | None, subtree_renderer: Any) -> Any:
     """A Context as the step it is of, with the fields that are filled inside."""
-    fields = {name: getattr(context, name) for name in context.filled}
-    step = f"step {_step(context.step)}" if "step" in fields else "a step"
-    return _node("Context", f"what {step} knew", fields, "#c9a66b", path, render)
+    fields = {name: getattr(node, name) for name in node.filled}
+    step = f"step {_step(node.step)}" if "step" in fields else "a step"
+    return _node("Context", f"what {step} knew", fields, "#c9a66b", path, subtree_renderer)
 
 
 def _is_slot(node: Any) -> bool:
     return isinstance(node, (ParameterSlot, StateVariableSlot))
 
 
-def draw_slot(slot: Any, path: Any, render: Any) -> Any:
+def draw_slot(node: Any, path: str | None, subtree_renderer: Any) -> Any:
     """An empty slot in one line: what belongs there, in what shape."""
-    del render
-    label = f" {slot.key!r}" if hasattr(slot, "key") else ""
+    del subtree_renderer
+    label = f" {node.key!r}" if hasattr(node, "key") else ""
     line = parts.siblings(
-        parts.text(type(slot).__name__), parts.text(label), parts.comment_color(parts.text(f" {slot.description}"))
+        parts.text(type(node).__name__),
+        parts.text(label),
+        parts.comment_color(parts.text(f" {node.description}")),
     )
     return parts.build_one_line_tree_node(parts.custom_style(line, _SLOT_STYLE), path=path)
 

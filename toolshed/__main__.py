@@ -1,0 +1,5 @@
+"""``python -m toolshed``."""
+
+from toolshed.cli import main
+
+raise SystemExit(main())

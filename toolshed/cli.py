@@ -1,0 +1,69 @@
+"""The command ``toolshed``: open the notebooks, or see a training in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+FIRST_NOTEBOOK = "01_first_model.ipynb"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="toolshed", description="A workbench for JAX models.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    lab = commands.add_parser("lab", help="open JupyterLab on the first notebook")
+    lab.add_argument("options", nargs=argparse.REMAINDER, help="passed on to jupyter lab")
+    demo = commands.add_parser("demo", help="the first notebook's training, in the terminal")
+    demo.add_argument("--steps", type=int, default=600, help="training steps (default: %(default)s)")
+    chosen = parser.parse_args(arguments)
+    try:
+        return open_lab(chosen.options) if chosen.command == "lab" else run_demo(chosen.steps)
+    except (ImportError, ValueError) as error:
+        print(f"toolshed: {error}", file=sys.stderr)
+        return 1
+
+
+def notebooks_folder() -> Path:
+    """Where the notebooks are: in the checkout, or a copy in the working folder where there is none.
+
+    A file that is there already is never written over.
+    """
+    package = Path(__file__).parent
+    checkout = package.parent / "notebooks"
+    if (checkout / FIRST_NOTEBOOK).exists():
+        return checkout
+    copies = Path.cwd() / "toolshed-notebooks"
+    copies.mkdir(exist_ok=True)
+    for notebook in (package / "notebooks").glob("*.ipynb"):
+        if not (copies / notebook.name).exists():
+            shutil.copy(notebook, copies)
+    return copies
+
+
+def open_lab(options: Sequence[str]) -> int:
+    """Becomes ``jupyter lab``, opened on the first notebook.
+
+    Raises:
+      ImportError: JupyterLab is not installed.
+    """
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise ImportError("JupyterLab is not installed: pip install 'jax-toolshed[lab]'.")
+    command = [sys.executable, "-m", "jupyterlab", *options]
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
+        command.append("--allow-root")  # a container's root; JupyterLab refuses it otherwise
+    command.append(str(notebooks_folder() / FIRST_NOTEBOOK))
+    os.execv(sys.executable, command)
+
+
+def run_demo(steps: int) -> int:
+    """Trains the first notebook's model on handwritten digits and prints what it sees."""
+    from toolshed.demo import train_digits  # imports jax, which takes a while
+
+    train_digits(steps)
+    return 0
