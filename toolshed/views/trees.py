@@ -15,9 +15,10 @@ from jax.core import Tracer
 from treescope import rendering_parts as parts
 from treescope import type_registries
 
+from toolshed.keys import is_key
 from toolshed.models.penzai_v1 import ValueSlot
 from toolshed.models.penzai_v2 import ParameterSlot, StateVariableSlot
-from toolshed.state import TrainState, name_optimizer
+from toolshed.state import TrainState, describe_optimizer, name_optimizer
 from toolshed.training import Context
 
 _FIELD_STYLE = "font-style: italic;"
@@ -56,39 +57,68 @@ def _step(step: Any) -> str:
     return f"{int(np.asarray(step)):,}" if np.ndim(step) == 0 else str(step)
 
 
-def _node(name: str, comment: str, fields: dict[str, Any], color: str, path: Any, render: Any) -> Any:
-    """A foldable node ``Name(…)  # comment`` with a line for each field."""
-    children = []
+def _node(
+    name: str,
+    summary: str,
+    fields: dict[str, Any],
+    *,
+    color: str,
+    path: str | None,
+    render: Any,
+    folded: bool,
+) -> Any:
+    """A node that is its summary when folded, ``Name(summary)``, and a line for each field when open.
+
+    A field whose value is a part already (`_Drawn`) is taken as it is.
+    """
+    lines = []
     for field, value in fields.items():
-        child = render(value, path=None if path is None else f"{path}.{field}")
+        child_path = None if path is None else f"{path}.{field}"
+        child = value.part(child_path) if isinstance(value, _Drawn) else render(value, path=child_path)
         label = parts.custom_style(parts.text(field), _FIELD_STYLE)
-        line = parts.siblings_with_annotations(label, "=", child)
-        children.append(
-            parts.build_full_line_with_annotations(line, ",", parts.fold_condition(collapsed=parts.text(" ")))
+        line = parts.siblings_with_annotations(label, parts.text("="), child)
+        lines.append(
+            parts.fold_condition(expanded=parts.build_full_line_with_annotations(line, parts.text(",")))
         )
     return parts.build_foldable_tree_node_from_children(
-        prefix=parts.siblings(
-            parts.text(f"{name}("),
-            parts.fold_condition(
-                collapsed=parts.comment_color(parts.text(f" {comment} ")),
-                expanded=parts.comment_color(parts.text(f"  # {comment}")),
-            ),
-        ),
-        children=children,
+        prefix=parts.siblings(parts.text(f"{name}("), parts.fold_condition(collapsed=parts.text(summary))),
+        children=lines,
         suffix=")",
         path=path,
         background_color=color,
+        first_line_annotation=parts.comment_color(parts.text(f" # {summary}")),
+        expand_state=parts.ExpandState.COLLAPSED if folded else parts.ExpandState.WEAKLY_COLLAPSED,
     )
+
+
+class _Drawn:
+    """Words in the place of a value, in one line."""
+
+    def __init__(self, words: str):
+        self.words = words
+
+    def part(self, path: str | None) -> Any:
+        return parts.build_one_line_tree_node(parts.abbreviation_color(parts.text(self.words)), path=path)
 
 
 def draw_state(node: TrainState, path: str | None, subtree_renderer: Any) -> Any:
     """A TrainState as its summary, its fields inside, parameters in the model's order."""
     fields = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
-    order = [
-        slot.key for slot in jax.tree.leaves(node.model_without_params, is_leaf=_is_slot) if _is_slot(slot)
-    ]
-    fields["params"] = in_order(node.params, order)
-    return _node("TrainState", summarize_state(node), fields, node.treescope_color(), path, subtree_renderer)
+    slots = jax.tree.leaves(node.model_without_params, is_leaf=_is_slot)
+    fields["params"] = in_order(node.params, [slot.key for slot in slots if _is_slot(slot)])
+    fields["optimizer_def"] = _Drawn(describe_optimizer(node.optimizer_def))
+    if is_key(node.root_rng) and not isinstance(node.root_rng, Tracer) and not node.root_rng.is_deleted():
+        bits = " ".join(map(str, np.ravel(jax.random.key_data(node.root_rng))))
+        fields["root_rng"] = _Drawn(f"<key {jax.random.key_impl(node.root_rng)} {bits}>")
+    return _node(
+        "TrainState",
+        summarize_state(node),
+        fields,
+        color=node.treescope_color(),
+        path=path,
+        render=subtree_renderer,
+        folded=True,
+    )
 
 
 def in_order(values: Any, order: list[str]) -> Any:
@@ -103,7 +133,9 @@ def draw_context(node: Context, path: str | None, subtree_renderer: Any) -> Any:
     """A Context as the step it is of, with the fields that are filled inside."""
     fields = {name: getattr(node, name) for name in node.filled}
     step = f"step {_step(node.step)}" if "step" in fields else "a step"
-    return _node("Context", f"what {step} knew", fields, "#c9a66b", path, subtree_renderer)
+    summary = f"what {step} knew: {', '.join(fields)}"
+    color = "#c9a66b"
+    return _node("Context", summary, fields, color=color, path=path, render=subtree_renderer, folded=False)
 
 
 def _is_slot(node: Any) -> bool:
