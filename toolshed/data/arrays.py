@@ -157,10 +157,9 @@ class ArrayStream:
         return {**{name: array[padded] for name, array in self._arrays.items()}, "mask": mask}
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}={describe(array)}" for name, array in self._arrays.items())
         return (
-            f"ArrayStream({shapes}; {len(self)} batches of {self._batch_size} an epoch,"
-            f" at epoch {self.epoch}, batch {self.position % len(self)})"
+            f"ArrayStream({self.size:,} examples, {len(self)} batches of {self._batch_size};"
+            f" epoch {self.epoch}, batch {self.position % len(self)})"
         )
 
 

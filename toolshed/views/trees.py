@@ -20,6 +20,7 @@ from toolshed.models.penzai_v1 import ValueSlot
 from toolshed.models.penzai_v2 import ParameterSlot, StateVariableSlot
 from toolshed.state import TrainState, describe_optimizer, name_optimizer
 from toolshed.training import Context
+from toolshed.training.context import FIELDS
 
 _FIELD_STYLE = "font-style: italic;"
 _SLOT_STYLE = "opacity: 0.75;"
@@ -101,15 +102,21 @@ class _Drawn:
         return parts.build_one_line_tree_node(parts.abbreviation_color(parts.text(self.words)), path=path)
 
 
+def _draw_key(key: Any) -> Any:
+    """A single typed key in one line; whatever else it is, as it is."""
+    if not is_key(key) or isinstance(key, Tracer) or key.ndim or key.is_deleted():
+        return key
+    bits = " ".join(map(str, np.asarray(jax.random.key_data(key))))
+    return _Drawn(f"<key {jax.random.key_impl(key)} {bits}>")
+
+
 def draw_state(node: TrainState, path: str | None, subtree_renderer: Any) -> Any:
     """A TrainState as its summary, its fields inside, parameters in the model's order."""
     fields = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
     slots = jax.tree.leaves(node.model_without_params, is_leaf=_is_slot)
     fields["params"] = in_order(node.params, [slot.key for slot in slots if _is_slot(slot)])
     fields["optimizer_def"] = _Drawn(describe_optimizer(node.optimizer_def))
-    if is_key(node.root_rng) and not isinstance(node.root_rng, Tracer) and not node.root_rng.is_deleted():
-        bits = " ".join(map(str, np.ravel(jax.random.key_data(node.root_rng))))
-        fields["root_rng"] = _Drawn(f"<key {jax.random.key_impl(node.root_rng)} {bits}>")
+    fields["root_rng"] = _draw_key(node.root_rng)
     return _node(
         "TrainState",
         summarize_state(node),
@@ -133,7 +140,9 @@ def draw_context(node: Context, path: str | None, subtree_renderer: Any) -> Any:
     """A Context as the step it is of, with the fields that are filled inside."""
     fields = {name: getattr(node, name) for name in node.filled}
     step = f"step {_step(node.step)}" if "step" in fields else "a step"
-    summary = f"what {step} knew: {', '.join(fields)}"
+    summary = f"what {step} knew · {len(fields)} of {len(FIELDS)} fields"
+    if "rng" in fields:
+        fields["rng"] = _draw_key(node.rng)
     color = "#c9a66b"
     return _node("Context", summary, fields, color=color, path=path, render=subtree_renderer, folded=False)
 

@@ -1,0 +1,50 @@
+"""A browser for each worker, a JupyterLab for each theme, and screenshots to look at."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser import jupyterlab
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=jupyterlab.CHROMIUM, args=jupyterlab.CHROMIUM_ARGUMENTS
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session", params=["light", "dark"])
+def lab(request: Any, tmp_path_factory: Any) -> Iterator[tuple[str, jupyterlab.Server]]:
+    root = tmp_path_factory.mktemp(f"lab-{request.param}")
+    for notebook in NOTEBOOKS.glob("*.ipynb"):
+        shutil.copy(notebook, root)
+    with jupyterlab.serve(root, theme=f"JupyterLab {request.param.title()}") as server:
+        yield request.param, server
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def screenshot() -> Any:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    return lambda page, name: page.screenshot(path=SCREENSHOTS / f"{name}.png")

@@ -1,0 +1,57 @@
+"""The first notebook in a real JupyterLab: it runs, its trees can be opened, and it survives a reload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import jupyterlab
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+]
+
+
+def test_the_first_notebook_runs_and_shows_what_it_promises(lab: Any, page: Any, screenshot: Any):
+    theme, server = lab
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    jupyterlab.open_notebook(page, server, "01_first_model.ipynb")
+    screenshot(page, f"first_{theme}_before")
+
+    jupyterlab.run_all(page)
+    outputs = jupyterlab.outputs(page)
+    assert [output for output in outputs if output["output_type"] == "error"] == []
+    text = "".join("".join(output.get("text", "")) for output in outputs)
+    assert "test accuracy 9" in text
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 3  # the digits, the loss curve, the predictions
+
+    summary = page.get_by_text("TrainState(step 0 · 9,610 parameters, 38.4 kB").first
+    jupyterlab.reveal(page, summary)
+    expect(page.get_by_text("opt_state").first).not_to_be_visible()
+    screenshot(page, f"first_{theme}_state_folded")
+    summary.click()
+    expect(page.get_by_text("opt_state").first).to_be_visible()
+    screenshot(page, f"first_{theme}_state_open")
+
+    jupyterlab.reveal(page, page.get_by_text("what step 2 knew").first)
+    screenshot(page, f"first_{theme}_context")
+    page.set_viewport_size({"width": 480, "height": 900})
+    screenshot(page, f"first_{theme}_narrow")
+    assert errors == []
+
+
+def test_a_saved_notebook_shows_its_trees_again_after_a_reload(lab: Any, page: Any, screenshot: Any):
+    theme, server = lab
+    jupyterlab.open_notebook(page, server, "01_first_model.ipynb")
+    jupyterlab.run_all(page)
+    jupyterlab.command(page, "docmanager:save")
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    jupyterlab.reveal(page, page.get_by_text("TrainState(step 0 · 9,610 parameters").first)
+    screenshot(page, f"first_{theme}_reloaded")

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Installs everything that the tests need into .venv, a Chromium included, and runs them all.
+# Arguments are passed on to pytest: bash tests/run.sh tests/state -x
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source .ci/venv.sh
+.venv/bin/pip install --quiet --editable '.[test]'
+if ! command -v chromium >/dev/null; then
+    # Ubuntu's chromium package is a stub for its store, so there Playwright brings its own.
+    if grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
+        apt_install chromium
+    else
+        as_root "$PWD/.venv/bin/playwright" install-deps chromium
+        .venv/bin/playwright install chromium
+    fi
+fi
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/pyright --pythonpath .venv/bin/python
+.venv/bin/lint-imports --no-cache
+exec .venv/bin/pytest -n 2 --dist loadgroup "$@"
