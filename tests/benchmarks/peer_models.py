@@ -93,8 +93,9 @@ def equinox_transformer() -> tuple[Any, Callable[..., Any]]:
         }
         return linear | {name: eqx.nn.RMSNorm(WIDTH, use_bias=False) for name in _NORMS}
 
+    table = jax.random.normal(next(keys), (VOCABULARY, WIDTH))
     model = {
-        "embed": eqx.nn.Embedding(VOCABULARY, WIDTH, key=next(keys)),
+        "embed": eqx.nn.Embedding(weight=table * WIDTH**-0.5),
         "blocks": [block() for _ in range(BLOCKS)],
         "final_norm": eqx.nn.RMSNorm(WIDTH, use_bias=False),
     }

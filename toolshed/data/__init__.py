@@ -4,9 +4,9 @@ from toolshed.data.arrays import ArrayStream as ArrayStream
 from toolshed.data.arrays import batch_size as batch_size
 from toolshed.data.arrays import from_arrays as from_arrays
 from toolshed.data.arrays import stack as stack
-from toolshed.data.digits import Dataset as Dataset
-from toolshed.data.digits import digits as digits
-from toolshed.data.feed import feed as feed
+from toolshed.data.handwriting import Dataset as Dataset
+from toolshed.data.handwriting import digits as digits
+from toolshed.data.passes import feed as feed
 from toolshed.data.text import Characters as Characters
 from toolshed.data.text import python_topics as python_topics
 from toolshed.data.text import windows as windows

@@ -1,7 +1,7 @@
 """Renderings: how states, contexts and trees look in a notebook."""
 
-from toolshed.views import trees as trees
 from toolshed.views.trees import format_bytes as format_bytes
+from toolshed.views.trees import register
 from toolshed.views.trees import summarize_state as summarize_state
 
-trees.register()
+register()
