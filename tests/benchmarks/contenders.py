@@ -92,7 +92,9 @@ def _hand_written(task: Task) -> HandWritten:
         return optax.apply_updates(params, updates), opt_state
 
     evaluate = jax.jit(loss)
-    return HandWritten(step, lambda params: evaluate(params, **task.batch), params, task.optimizer.init(params))
+    return HandWritten(
+        step, lambda params: evaluate(params, **task.batch), params, task.optimizer.init(params)
+    )
 
 
 def limit(task: Task) -> Contender:
@@ -157,9 +159,7 @@ def toolshed_step_32(task: Task) -> Contender | None:
     if not task.stacked:
         return None
     base = _toolshed(task)
-    step = toolshed.build_train_step(
-        base.loss_fn, fields=(), donate=True, steps_per_call=STEPS_PER_CALL
-    )
+    step = toolshed.build_train_step(base.loss_fn, fields=(), donate=True, steps_per_call=STEPS_PER_CALL)
     stacked = toolshed.data.stack([task.batch] * STEPS_PER_CALL)
     return Contender(lambda steps: _loop_with_tape(base, step, stacked, steps), base.loss)
 

@@ -63,9 +63,7 @@ def flax_transformer() -> tuple[Any, Callable[..., Any]]:
     rngs = nnx.Rngs(0)
 
     def block() -> Any:
-        linear = {
-            name: nnx.Linear(*sizes, use_bias=False, rngs=rngs) for name, sizes in _LINEAR.items()
-        }
+        linear = {name: nnx.Linear(*sizes, use_bias=False, rngs=rngs) for name, sizes in _LINEAR.items()}
         return nnx.Dict(linear | {name: nnx.RMSNorm(WIDTH, rngs=rngs) for name in _NORMS})
 
     model = nnx.Dict(

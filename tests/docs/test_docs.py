@@ -18,7 +18,9 @@ PACKAGES = ["toolshed", *(f"toolshed.{path.parent.name}" for path in ROOT.glob("
 def public_names(package: str) -> list[str]:
     """What the package's __init__ offers: the names that it imports as themselves or defines."""
     source = Path(importlib.import_module(package).__file__ or "").read_text()
-    return re.findall(r"import (\w+) as \1", source) + re.findall(r"^(?:def|class) ([A-Za-z]\w*)", source, re.M)
+    return re.findall(r"import (\w+) as \1", source) + re.findall(
+        r"^(?:def|class) ([A-Za-z]\w*)", source, re.M
+    )
 
 
 def is_package(name: str) -> bool:

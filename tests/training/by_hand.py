@@ -49,7 +49,9 @@ def train(
         rng = jax.random.fold_in(root_rng, number)
 
         def loss_of(values: Any) -> Any:
-            bound = [pz.ParameterValue(value=value, label=label, metadata={}) for label, value in values.items()]
+            bound = [
+                pz.ParameterValue(value=value, label=label, metadata={}) for label, value in values.items()
+            ]
             model = pz.bind_variables(skeleton, bound)
             return case.loss_fn(model=model, state=None, rng=rng, **batch)[0]
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 
 import numpy as np
+from jaxtyping import Int, Int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Characters:
         """Number of different characters."""
         return len(self.alphabet)
 
-    def encode(self, text: str) -> np.ndarray:
+    def encode(self, text: str) -> Int32[np.ndarray, " length"]:
         """The characters' numbers, int32[length].
 
         Raises:
@@ -42,7 +43,7 @@ class Characters:
         except KeyError as error:
             raise ValueError(f"The character {error.args[0]!r} is not in the alphabet.") from None
 
-    def decode(self, numbers: np.ndarray) -> str:
+    def decode(self, numbers: Int[np.ndarray, "..."]) -> str:
         """The text of an array of numbers."""
         return "".join(self.alphabet[int(number)] for number in np.ravel(numbers))
 
@@ -54,7 +55,7 @@ def python_topics() -> str:
     return "\n".join(topics[name] for name in sorted(topics))
 
 
-def windows(tokens: np.ndarray, length: int) -> np.ndarray:
+def windows(tokens: Int[np.ndarray, " n"], length: int) -> Int[np.ndarray, "count length"]:
     """A sequence cut into pieces that follow one another, what is left over at the end dropped.
 
     Args:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float32
 from penzai import pz
 
 from toolshed.errors import ToolshedError
@@ -19,6 +20,7 @@ from toolshed.paths import describe
 from toolshed.structs import STATIC, struct
 
 
+@runtime_checkable
 class Metric(Protocol):
     """What a metric is; implementations are frozen dataclasses whose fields are Context paths."""
 
@@ -39,21 +41,24 @@ class Metric(Protocol):
         ...
 
 
+_SumAndCount = tuple[Float32[Array, ""], Float32[Array, ""]]
+
+
 class _Ratio:
     """What metrics that are a sum over a count share."""
 
-    def empty(self) -> tuple[jax.Array, jax.Array]:
+    def empty(self) -> _SumAndCount:
         return jnp.zeros(()), jnp.zeros(())
 
-    def merge(self, a: Any, b: Any) -> tuple[jax.Array, jax.Array]:
+    def merge(self, a: _SumAndCount, b: _SumAndCount) -> _SumAndCount:
         return a[0] + b[0], a[1] + b[1]
 
-    def compute(self, state: Any) -> jax.Array:
+    def compute(self, state: _SumAndCount) -> Float32[Array, ""]:
         total, count = state
         return jnp.where(count > 0, total / jnp.where(count > 0, count, 1), jnp.nan)
 
 
-def _sum_and_count(values: jax.Array, mask: jax.Array | None, what: str) -> tuple[jax.Array, jax.Array]:
+def _sum_and_count(values: Any, mask: Any, what: str) -> _SumAndCount:
     """Sum and number of the values whose mask is true. A masked NaN stays out."""
     values = jnp.asarray(values, jnp.float32)
     if mask is None:
@@ -80,7 +85,7 @@ class Mean(_Ratio):
     values: str
     mask: str | None = None
 
-    def state_from(self, context: Any) -> tuple[jax.Array, jax.Array]:
+    def state_from(self, context: Any) -> _SumAndCount:
         mask = None if self.mask is None else context[self.mask]
         return _sum_and_count(context[self.values], mask, self.values)
 
@@ -99,7 +104,7 @@ class Accuracy(_Ratio):
     targets: str = "batch/label"
     mask: str | None = None
 
-    def state_from(self, context: Any) -> tuple[jax.Array, jax.Array]:
+    def state_from(self, context: Any) -> _SumAndCount:
         scores, targets = jnp.asarray(context[self.predictions]), jnp.asarray(context[self.targets])
         if scores.shape[:-1] != targets.shape:
             raise ToolshedError(

@@ -8,7 +8,7 @@ library a model came from.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jax.core import Tracer
@@ -45,6 +45,7 @@ class Bound(NamedTuple):
     read_model_state: Callable[[], dict[str, Any]]
 
 
+@runtime_checkable
 class ModelLibrary(Protocol):
     """One library of models. An adapter is one file that implements this."""
 

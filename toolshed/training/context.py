@@ -24,7 +24,7 @@ FIELDS: dict[str, str] = {
     "aux": "ask for it: build_train_step(…, fields=('aux',))",
     "preds": "let the loss function return aux={'preds': …}, and ask for the field",
     "interms": "let the loss function return aux={'interms': …}, and ask for the field",
-    "loss_states": "let the loss function return aux={'loss_states': …}, and ask for the field",
+    "loss_states": "ask for it: build_train_step(…, fields=('loss_states',))",
     "loss_total": "ask for it: build_train_step(…, fields=('loss_total',))",
     "grads": "ask for it: build_train_step(…, fields=('grads',))",
     "updates": "ask for it: build_train_step(…, fields=('updates',))",
@@ -69,7 +69,7 @@ class Context:
       aux: what the loss function returned beside the loss.
       preds: the model's output, ``aux["preds"]``.
       interms: captured intermediates, ``aux["interms"]``.
-      loss_states: the separate losses by name, ``aux["loss_states"]``.
+      loss_states: the separate losses by name: ``aux["loss_states"]``, or ``{"loss": loss_total}``.
       loss_total: the scalar that was differentiated, float32[].
       grads: its gradients by parameter path.
       updates: what the optimiser made of them, by parameter path; added to ``params``.

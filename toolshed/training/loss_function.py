@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from toolshed import paths
 from toolshed.errors import BatchError, LossError
 
 
+@runtime_checkable
 class LossFunction(Protocol):
     """penzai's protocol for loss functions.
 

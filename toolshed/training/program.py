@@ -179,11 +179,13 @@ class Computation:
             "opt_state": before.opt_state,
             "rng": rng,
             "aux": aux,
-            **({name: aux[name] for name in FROM_AUX if name in aux} if isinstance(aux, Mapping) else {}),
+            "loss_states": {"loss": loss},
             "loss_total": loss,
             "grads": grads,
             "updates": updates,
         }
+        if isinstance(aux, Mapping):
+            fields |= {name: aux[name] for name in FROM_AUX if name in aux}
         if self._metrics is not None:
             metrics = self._metrics.with_states(metric_states)
             fields["metric_states"] = metrics.states_from(Context(**fields))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Int32
 
 
 class Rows(NamedTuple):
@@ -22,16 +23,18 @@ class Rows(NamedTuple):
       values: the scalars of each step, float32[n, k].
     """
 
-    steps: np.ndarray
-    values: np.ndarray
+    steps: Int32[np.ndarray, " n"]
+    values: Float32[np.ndarray, "n k"]
 
 
-def new_block(capacity: int, width: int) -> jax.Array:
+def new_block(capacity: int, width: int) -> Int32[Array, "rows columns"]:
     """An empty block, int32[capacity + 1, width + 1]; its last row holds the number of rows written."""
     return jnp.zeros((capacity + 1, width + 1), jnp.int32)
 
 
-def write_rows(block: jax.Array, steps: jax.Array, scalars: list[jax.Array]) -> jax.Array:
+def write_rows(
+    block: Int32[Array, "rows columns"], steps: Int32[Array, " n"], scalars: list[Float[Array, " n"]]
+) -> Int32[Array, "rows columns"]:
     """The block with one more row a step. Runs inside the compiled step.
 
     Args:
