@@ -17,13 +17,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="toolshed", description="A workbench for JAX models.")
     commands = parser.add_subparsers(dest="command", required=True)
-    lab = commands.add_parser("lab", help="open JupyterLab on the first notebook")
-    lab.add_argument("options", nargs=argparse.REMAINDER, help="passed on to jupyter lab")
+    commands.add_parser(
+        "lab",
+        help="open JupyterLab on the first notebook",
+        usage="%(prog)s [JupyterLab's options]",
+        add_help=False,
+    )
     demo = commands.add_parser("demo", help="the first notebook's training, in the terminal")
     demo.add_argument("--steps", type=int, default=600, help="training steps (default: %(default)s)")
-    chosen = parser.parse_args(arguments)
+    chosen, options = parser.parse_known_args(arguments)
+    if options and chosen.command != "lab":
+        parser.error(f"unrecognized arguments: {' '.join(options)}")
     try:
-        return open_lab(chosen.options) if chosen.command == "lab" else run_demo(chosen.steps)
+        return open_lab(options) if chosen.command == "lab" else run_demo(chosen.steps)
     except (ImportError, ValueError) as error:
         print(f"toolshed: {error}", file=sys.stderr)
         return 1

@@ -47,8 +47,8 @@ def test_a_bound_model_computes_what_the_model_computed_bit_for_bit(name):
     assert type(bound) is type(case.model)
     assert outputs(case, bound).tobytes() == outputs(case, case.model).tobytes()
     # Control: with other parameters it computes something else.
-    doubled = models.bind(split.skeleton, {k: 2 * v for k, v in split.params.items()}, split.model_state)
-    assert outputs(case, doubled).tobytes() != outputs(case, case.model).tobytes()
+    moved = models.bind(split.skeleton, {k: v + 0.25 for k, v in split.params.items()}, split.model_state)
+    assert outputs(case, moved).tobytes() != outputs(case, case.model).tobytes()
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)
@@ -120,7 +120,7 @@ def test_split_and_bind_work_while_jax_traces(name):
     sums = jax.jit(summed)(split.params)
     assert set(sums) == set(split.params)
     for path, value in split.params.items():
-        np.testing.assert_allclose(sums[path], np.sum(value, dtype=np.float64), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(sums[path], np.asarray(value).sum(), rtol=1e-4, atol=1e-4)
 
 
 # --- which library ----------------------------------------------------------------------------------

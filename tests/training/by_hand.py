@@ -13,6 +13,8 @@ from penzai import pz
 
 import toolshed
 from tests import zoo
+from toolshed.keys import raw_key
+from toolshed.paths import path_string
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -75,9 +77,9 @@ def new_state(
 
 
 def on_host(tree: Any) -> dict[str, np.ndarray]:
-    """Copies of all arrays of a tree by path; typed keys as their bits."""
-    raw = jax.tree.map(toolshed.keys.raw_key, tree)
-    return {path: np.array(leaf) for path, leaf in toolshed.paths.flatten(raw).items()}
+    """Copies of all arrays of a tree by path; typed keys as their bits, named arrays opened."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {path_string(keys): np.array(raw_key(leaf)) for keys, leaf in leaves if hasattr(leaf, "dtype")}
 
 
 def values_of(state: toolshed.TrainState) -> dict[str, np.ndarray]:
