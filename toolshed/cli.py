@@ -63,7 +63,11 @@ def open_lab(options: Sequence[str]) -> int:
     command = [sys.executable, "-m", "jupyterlab", *options]
     if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
         command.append("--allow-root")  # a container's root; JupyterLab refuses it otherwise
-    command.append(str(notebooks_folder() / FIRST_NOTEBOOK))
+    # The address that JupyterLab prints then leads to the notebook too, where no browser can be opened.
+    command += [
+        f"--ServerApp.root_dir={notebooks_folder()}",
+        f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}",
+    ]
     os.execv(sys.executable, command)
 
 

@@ -48,16 +48,33 @@ def test_a_parameter_s_value_becomes_a_slot_that_says_its_shape():
     assert jax.tree.leaves(split.skeleton) == []
 
 
-def test_a_parameter_that_is_shared_by_mark_has_one_entry():
-    # In v1 the places share by SharedParameterLookup; the parameter stands once, in SharedLayer's table.
-    shared = v1.nn.mark_shareable(parameter("factor", 2 * ones))
-    model = v1.nn.attach_shared_parameters(
-        v1.nn.Sequential([v1.nn.AddBias(shared, ()), v1.nn.AddBias(shared, ())])
+def test_a_shared_parameter_is_one_entry_that_learns_from_all_its_places():
+    layer = v1.nn.mark_shareable(v1.nn.Affine.from_config({"features": 4}, {"features": 4}))
+    head = v1.nn.add_parameter_prefix("head", v1.nn.Affine.from_config({"features": 4}, {"features": 1}))
+    whole = v1.nn.attach_shared_parameters(
+        v1.nn.Sequential([layer, v1.nn.Elementwise(jnp.tanh), layer, head])
     )
+    model = v1.nn.initialize_parameters(whole, jax.random.key(0))
     split = models.split(model)
-    assert list(split.params) == ["factor"]
-    bound = models.bind(*split)
-    assert jax.tree.structure(bound) == jax.tree.structure(model)
+    assert sorted(split.params) == [
+        "AddBias.bias",
+        "Linear.weights",
+        "head.AddBias.bias",
+        "head.Linear.weights",
+    ]
+
+    state = toolshed.TrainState.initial_state(model, optax.sgd(0.1), jax.random.key(1))
+    _, context = toolshed.build_train_step(zoo.regression_loss)(state, zoo.regression_batch())
+
+    def by_hand(params: dict[str, jax.Array]) -> jax.Array:
+        x, y = zoo.regression_batch().values()
+        hidden = jnp.tanh(x @ params["Linear.weights"] + params["AddBias.bias"])
+        hidden = hidden @ params["Linear.weights"] + params["AddBias.bias"]
+        return jnp.mean((hidden @ params["head.Linear.weights"] + params["head.AddBias.bias"] - y) ** 2)
+
+    for path, grad in jax.grad(by_hand)(state.params).items():
+        np.testing.assert_allclose(context.grads[path], grad, rtol=1e-4, atol=1e-5)
+        assert np.any(grad != 0)
 
 
 def test_frozen_parameters_stay_in_the_skeleton():

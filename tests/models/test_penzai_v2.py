@@ -212,7 +212,9 @@ def test_penzai_s_own_functions_work_on_the_skeleton():
         assert theirs_slot == slot
         assert hash(slot) == hash(theirs_slot)
     assert ours[0] != ours[1]
-    with pytest.raises(pz.UnboundVariableError, match="attempted to retrieve the value of an unbound"):
+    with pytest.raises(
+        pz.UnboundVariableError, match=r"Tried to access the \.value property of a ParameterSlot"
+    ):
         pz.bind_variables(skeleton, theirs[1:])(x)
 
 
