@@ -34,7 +34,7 @@ class Contender(NamedTuple):
 
     Attributes:
       ready: from a number of steps, a run of that many from fresh values. It gives the parameters, to
-        be waited for. What happens in ``ready`` is not timed.
+        be waited for. What happens in ``ready`` is not timed. One run at a time.
       loss: the loss with the parameters that a run gave.
       once: whether a run has costs beside its steps that a caller of it meets once (a copy of the
         state). They are measured apart and taken off.
@@ -275,30 +275,34 @@ def flax_nnx(task: Task) -> Contender:
     """Flax NNX through `nnx.jit`, which takes model and optimiser apart and together in every step."""
     from flax import nnx
 
-    def bind(train_step: Callable[..., Any]) -> Callable[..., Any]:
-        step = nnx.jit(train_step)
-        return lambda model, optimizer: functools.partial(step, model, optimizer)
-
-    return _nnx(task, bind)
+    return _nnx(task, lambda train_step, *fixed: functools.partial(nnx.jit(train_step), *fixed))
 
 
 def flax_nnx_cached(task: Task) -> Contender:
     """Flax NNX through `nnx.cached_partial`, which takes them apart once."""
     from flax import nnx
 
-    def bind(train_step: Callable[..., Any]) -> Callable[..., Any]:
-        step = nnx.jit(train_step)
-        return lambda model, optimizer: nnx.cached_partial(step, model, optimizer)
+    return _nnx(task, lambda train_step, *fixed: nnx.cached_partial(nnx.jit(train_step), *fixed))
 
-    return _nnx(task, bind)
+
+def flax_nnx_partial(task: Task) -> Contender | None:
+    """Flax NNX through `nnx.jit_partial`, a newer function for the same, in tree mode."""
+    from flax import nnx
+
+    if not hasattr(nnx, "jit_partial"):
+        return None
+    return _nnx(task, functools.partial(nnx.jit_partial, graph=False))
 
 
 def _nnx(task: Task, bind: Callable[..., Any]) -> Contender:
     from flax import nnx
 
     model, forward = task.models["flax"]()
+    optimizer = nnx.Optimizer(model, task.optimizer, wrt=nnx.Param)
     graph, params = nnx.split(model, nnx.Param)
+    initial = fresh((params, nnx.state(optimizer)))
     batch, structure = task.batch, jax.tree.structure(params)
+    variables = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, nnx.Variable))
 
     def loss_fn(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
         return task.loss(forward(model, x), y)
@@ -308,13 +312,11 @@ def _nnx(task: Task, bind: Callable[..., Any]) -> Contender:
         optimizer.update(model, grads)
         return loss
 
-    bound = bind(train_step)
+    step = bind(train_step, model, optimizer)
 
     def ready(steps: int) -> Run:
-        own = nnx.clone(model)
-        step = bound(own, nnx.Optimizer(own, task.optimizer, wrt=nnx.Param))
-        state = nnx.state(own, nnx.Param)
-        variables = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, nnx.Variable))
+        nnx.update(model, initial[0])
+        nnx.update(optimizer, initial[1])
 
         def run() -> Any:
             for _ in range(steps):
@@ -432,23 +434,24 @@ def keras(task: Task) -> Contender | None:
     return Contender(ready, loss, once=True)
 
 
-LIMIT, TOOLSHED, TOOLSHED_32, TOOLSHED_FIT = "limit", "toolshed step", "toolshed step x32", "toolshed fit"
-OURS: dict[str, Builder] = {
+LIMIT, TOOLSHED, TOOLSHED_32, TOOLSHED_FIT = "limit", "toolshed-step", "toolshed-step-x32", "toolshed-fit"
+PEERS: dict[str, Builder] = {
+    "penzai-stateful": penzai_stateful,
+    "penzai-v1": penzai_v1,
+    "flax-nnx": flax_nnx,
+    "flax-nnx-cached": flax_nnx_cached,
+    "flax-nnx-partial": flax_nnx_partial,
+    "equinox": equinox,
+    "equinox-arrays": equinox_arrays,
+    "keras": keras,
+}
+CONTENDERS: dict[str, Builder] = {
     LIMIT: limit,
-    "jax.jit": jit,
+    "jit": jit,
     TOOLSHED: toolshed_step,
     TOOLSHED_32: toolshed_step_32,
     TOOLSHED_FIT: toolshed_fit,
-    "toolshed fit, reported": toolshed_fit_reported,
-    "toolshed step, all fields": toolshed_step_by_hand,
+    "toolshed-fit-report": toolshed_fit_reported,
+    "toolshed-all-fields": toolshed_step_by_hand,
+    **PEERS,
 }
-PEERS: dict[str, Builder] = {
-    "penzai StatefulTrainer": penzai_stateful,
-    "penzai v1": penzai_v1,
-    "flax nnx": flax_nnx,
-    "flax nnx, cached": flax_nnx_cached,
-    "equinox": equinox,
-    "equinox, arrays": equinox_arrays,
-    "keras": keras,
-}
-CONTENDERS = OURS | PEERS

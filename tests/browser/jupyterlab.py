@@ -147,3 +147,41 @@ def reveal(page: Any, locator: Any) -> None:
         page.mouse.wheel(0, 400)
         page.wait_for_timeout(150)
     raise AssertionError(f"{locator} did not come into sight")
+
+
+def run_cell(page: Any, index: int) -> None:
+    """Runs one cell and waits for it."""
+    page.evaluate(
+        """async (index) => {
+            window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+            await window.jupyterapp.commands.execute('notebook:run-cell');
+        }""",
+        index,
+    )
+
+
+def start_cell(page: Any, index: int) -> None:
+    """Starts one cell and does not wait."""
+    page.evaluate(
+        """(index) => {
+            window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+            window.jupyterapp.commands.execute('notebook:run-cell');
+        }""",
+        index,
+    )
+
+
+def _wait_for_status(page: Any, status: str) -> None:
+    page.wait_for_function(
+        "(s) => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === s", arg=status
+    )
+
+
+def wait_until_busy(page: Any) -> None:
+    """Waits until the kernel works."""
+    _wait_for_status(page, "busy")
+
+
+def wait_until_idle(page: Any) -> None:
+    """Waits until the kernel has nothing to do."""
+    _wait_for_status(page, "idle")

@@ -787,6 +787,35 @@ def test_recording_changes_no_bit_of_the_training():
     assert differing(values_of(state), values_of(plain)) == []
 
 
+def test_a_tape_that_two_steps_write_to_loses_no_row():
+    case, data = zoo.mlp(), batches(zoo.mlp(), 4)
+    single = build_train_step(case.loss_fn, fields=())
+    double = build_train_step(case.loss_fn, fields=(), steps_per_call=2)
+    tape, state = single.tape(capacity=3), new_state(case)
+    for batch in data[:2]:
+        state, _ = single(state, batch, tape)
+    double(state, toolshed.data.stack(data[2:]), tape)  # the block has room for one row more, not for two
+    assert tape.take().steps.tolist() == [0, 1, 2, 3]
+
+
+def test_a_tape_with_fewer_rows_than_a_call_writes_is_an_error():
+    case = zoo.mlp()
+    step = build_train_step(case.loss_fn, fields=(), steps_per_call=2)
+    with pytest.raises(ValueError, match="capacity"):
+        step(new_state(case), toolshed.data.stack([case.batch] * 2), toolshed.Tape(step.record, 1))
+
+
+def test_a_tape_of_other_scalars_is_an_error():
+    case = zoo.mlp()
+    step = build_train_step(case.loss_fn, fields=())
+    with pytest.raises(ValueError, match="loss_total"):
+        step(new_state(case), case.batch, toolshed.Tape(("loss_total", "step"), 8))
+
+
+def test_one_path_to_record_may_be_given_as_a_string():
+    assert build_train_step(zoo.regression_loss, record="loss_total").record == ("loss_total",)
+
+
 # --- fields -----------------------------------------------------------------------------------------
 
 
