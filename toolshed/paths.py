@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -65,20 +65,24 @@ def children(node: Any) -> dict[str, Any]:
 
 
 def lookup(tree: Any, path: str) -> Any:
-    """The leaf or subtree at ``path``.
+    """The leaf at ``path``, or else the subtree there.
 
     Raises:
       KeyError: nothing is there.
     """
+    found = list(_at(tree, path))
+    if not found:
+        raise KeyError(path)
+    return next((node for node in found if not children(node)), found[0])
+
+
+def _at(tree: Any, path: str) -> Iterator[Any]:
+    """All that a path can mean: with keys that hold ``/`` it may be more than one node."""
     for key, child in children(tree).items():
         if key == path:
-            return child
-        if path.startswith(key + "/"):
-            try:
-                return lookup(child, path[len(key) + 1 :])
-            except KeyError:
-                continue  # another key may be a longer prefix: "a" and "a/b"
-    raise KeyError(path)
+            yield child
+        elif path.startswith(key + "/"):
+            yield from _at(child, path[len(key) + 1 :])
 
 
 def is_pattern(path: str) -> bool:

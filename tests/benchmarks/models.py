@@ -104,7 +104,10 @@ def transformer() -> Task:
 
 
 def many_leaves() -> Task:
-    """D: very many small leaves. Each is a regression of its own, so the program stays flat."""
+    """D: very many small leaves. Each is a regression of its own, so the program stays flat.
+
+    The loss is the sum of their mean squared errors. The noise in ``y`` is nothing that they could fit.
+    """
     rng = np.random.default_rng(0)
     x, y = (rng.normal(size=(4, LEAF_SIZE)).astype(np.float32) for _ in range(2))
     values = rng.normal(size=(LEAVES, LEAF_SIZE)).astype(np.float32)
@@ -112,7 +115,7 @@ def many_leaves() -> Task:
         "D",
         f"{LEAVES:,} parameters of {LEAF_SIZE} floats, squared error, sgd with momentum",
         _on_device(x, y),
-        lambda preds, y: sum(jnp.mean((pred - y) ** 2) for pred in preds),
+        lambda preds, y: sum(jnp.sum((pred - y) ** 2) for pred in preds) / y.size,
         optax.sgd(1e-3, momentum=0.9),
         {
             "penzai": lambda: _leaves_penzai(values),
@@ -228,7 +231,7 @@ class Leaves(pz.nn.Layer):
     leaves: list[Any]
 
     def __call__(self, x: jax.Array) -> list[jax.Array]:
-        return [leaf.value.unwrap("features") * x for leaf in self.leaves]
+        return peer_models.regressions([leaf.value.unwrap("features") for leaf in self.leaves], x)
 
 
 def _leaves_penzai(values: np.ndarray) -> tuple[Any, Forward]:

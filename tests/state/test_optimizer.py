@@ -132,7 +132,10 @@ DIFFERENT = {
         optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
         optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
     ],
-    "accumulation": [optax.MultiSteps(optax.sgd(rate), k) for rate, k in ((0.1, 2), (0.1, 3), (0.2, 2))],
+    "accumulation": [
+        optax.MultiSteps(optax.sgd(rate), k).gradient_transformation()
+        for rate, k in ((0.1, 2), (0.1, 3), (0.2, 2))
+    ],
 }
 
 

@@ -276,6 +276,20 @@ def test_another_dtype_gives_a_warning_that_names_both():
         step(state, half)
 
 
+def test_a_step_compiled_again_for_another_reason_says_so_too():
+    case = zoo.mlp()
+    step, state = build_train_step(case.loss_fn, fields=()), new_state(case)
+    step(state, case.batch)
+    with (
+        jax.default_matmul_precision("float32"),
+        pytest.warns(
+            RetraceWarning, match="no shape or dtype changed, so a weak type, a sharding or a jax setting"
+        ),
+    ):
+        step(state, case.batch)
+    assert step.traces == 2
+
+
 @pytest.mark.parametrize("change", ["lost", "gained"])
 def test_a_batch_of_another_structure_is_an_error_and_the_state_stays_usable(change):
     def flexible_loss(*, model, state, rng, x, y=None, z=None):

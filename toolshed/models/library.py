@@ -116,6 +116,21 @@ def flatten_value(key: str, value: Any, *, where: str) -> Value:
     return Value(arrays, structure, description)
 
 
+def add_arrays(values: dict[str, jax.Array], arrays: Mapping[str, jax.Array], place: str) -> None:
+    """Puts the arrays of one parameter among those of the others.
+
+    Raises:
+      ModelError: a path is taken already.
+    """
+    taken = [path for path in arrays if path in values]
+    if taken:
+        raise ModelError(
+            f"The value at {place} has an array whose path is {taken[0]!r}, which another parameter has"
+            " already. Rename one of the two."
+        )
+    values.update(arrays)
+
+
 def unflatten_value(key: str, structure: Any, values: Mapping[str, Any]) -> Any:
     """The inverse of `flatten_value`.
 

@@ -19,7 +19,7 @@ from penzai import pz
 
 from toolshed import paths
 from toolshed.errors import ModelError
-from toolshed.models.library import Bound, Split, flatten_value, unflatten_value
+from toolshed.models.library import Bound, Split, add_arrays, flatten_value, unflatten_value
 from toolshed.structs import STATIC, struct
 
 
@@ -78,7 +78,7 @@ class PenzaiV1:
                 )
             places[leaf.name] = place
             value = flatten_value(leaf.name, leaf.value, where=place)
-            params.update(value.arrays)
+            add_arrays(params, value.arrays, place)
             nodes.append(dataclasses.replace(leaf, value=ValueSlot(value.structure, value.description)))
         return Split(treedef.unflatten(nodes), params, {})
 

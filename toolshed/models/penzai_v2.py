@@ -17,7 +17,7 @@ from penzai.core import variables
 
 from toolshed import paths
 from toolshed.errors import ModelError
-from toolshed.models.library import Bound, Split, flatten_value, unflatten_value
+from toolshed.models.library import Bound, Split, add_arrays, flatten_value, unflatten_value
 from toolshed.structs import STATIC, struct
 
 
@@ -103,6 +103,12 @@ class _Labels:
         self._first: dict[tuple[type, Any], tuple[Any, str]] = {}
         self._keys: dict[tuple[type, str], tuple[Any, str]] = {}
 
+    def key_of(self, variable: Any, place: str) -> str:
+        """The path for a variable's values; for one without a label, the first place where it stands."""
+        if isinstance(variable.label, variables.AutoStateVarLabel):
+            place = self._first.get((type(variable), variable.label), (None, place))[1]
+        return _string_key(variable.label, place)
+
     def is_new(self, variable: Any, key: str, place: str) -> bool:
         kind = type(variable)
         if (kind, variable.label) in self._first:
@@ -153,7 +159,7 @@ class PenzaiV2:
                     f"Unknown kind of variable {type(leaf).__name__} at {place}; toolshed knows"
                     " pz.Parameter and pz.StateVariable."
                 )
-            key = _string_key(leaf.label, place)
+            key = labels.key_of(leaf, place)
             value = flatten_value(key, leaf.value, where=place)
             is_new = labels.is_new(leaf, key, place)
             if isinstance(leaf, pz.Parameter) and not leaf.metadata.get("trainable", True):
@@ -169,7 +175,7 @@ class PenzaiV2:
             label = key if isinstance(leaf.label, variables.AutoStateVarLabel) else leaf.label
             nodes.append(slot(label, key, value.structure, value.description, dict(leaf.metadata)))
             if is_new:
-                values.update(value.arrays)
+                add_arrays(values, value.arrays, place)
         return Split(treedef.unflatten(nodes), params, model_state)
 
     def bind(
@@ -182,7 +188,7 @@ class PenzaiV2:
             if isinstance(node, StateVariableSlot):
                 if node.key not in states:
                     value = unflatten_value(node.key, node.structure, model_state)
-                    variable = pz.StateVariable(value, label=node.label, metadata=node.metadata)
+                    variable = pz.StateVariable(value, label=node.label, metadata=dict(node.metadata))
                     states[node.key] = (variable, node)
                 nodes[i] = states[node.key][0]
             elif isinstance(node, ParameterSlot):
@@ -201,7 +207,7 @@ def _parameter(node: Any, value: Any, shared: dict[Any, Any], *, frozen: bool) -
     """One parameter for a slot; the same object wherever the same label stands."""
     if node.label not in shared:
         make = pz.ParameterValue if frozen else pz.Parameter
-        shared[node.label] = make(label=node.label, value=value, metadata=node.metadata)
+        shared[node.label] = make(label=node.label, value=value, metadata=dict(node.metadata))
     return shared[node.label]
 
 

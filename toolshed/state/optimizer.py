@@ -16,7 +16,7 @@ import optax
 _MAX_DEPTH = 12
 
 
-def describe_optimizer(optimizer: optax.GradientTransformation) -> str:
+def describe_optimizer(optimizer: Any) -> str:
     """The optimiser as one line: ``scale_by_adam(b1=0.9, …) → scale_by_learning_rate(…)``.
 
     Two optimisers with the same line have the same transformations and hyperparameters, as far as
@@ -25,13 +25,13 @@ def describe_optimizer(optimizer: optax.GradientTransformation) -> str:
     return " → ".join(_transformations(optimizer, _describe)) or "identity()"
 
 
-def name_optimizer(optimizer: optax.GradientTransformation) -> str:
+def name_optimizer(optimizer: Any) -> str:
     """The names of the transformations alone: ``scale_by_adam → scale_by_learning_rate``."""
     return " → ".join(_transformations(optimizer, lambda update, _: _name(update))) or "identity"
 
 
 def _transformations(
-    optimizer: optax.GradientTransformation, word: Callable[[Callable[..., Any], int], str], depth: int = 0
+    optimizer: Any, word: Callable[[Callable[..., Any], int], str], depth: int = 0
 ) -> Iterator[str]:
     """One word for each transformation, chains and wrappers that add nothing flattened."""
     closure = _closure(optimizer.update)
@@ -40,16 +40,25 @@ def _transformations(
         yield from _transformations(closure["tx"], word, depth + 1)
     elif depth < _MAX_DEPTH and name == "chain":
         for update in closure["update_fns"]:
-            yield from _transformations(optax.GradientTransformation(None, update), word, depth + 1)  # type: ignore[arg-type]
+            yield from _transformations(
+                optax.GradientTransformation(optax.identity().init, update), word, depth + 1
+            )
     else:
         yield word(optimizer.update, depth)
 
 
 def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", type(function).__name__).split(".<locals>")[0]
+    owner = getattr(function, "__self__", function)
+    name = getattr(owner, "__qualname__", None) or type(owner).__qualname__
+    return name.split(".<locals>")[0]
 
 
 def _closure(function: Callable[..., Any]) -> dict[str, Any]:
+    """What a function closes over; for a method or a callable object, the object's attributes."""
+    owner = getattr(function, "__self__", function)
+    if not hasattr(owner, "__code__"):
+        attributes = getattr(owner, "__dict__", {})
+        return {name.lstrip("_"): value for name, value in attributes.items() if value is not owner}
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
     values = {}
     for name, cell in zip(code.co_freevars if code else (), cells or (), strict=True):
@@ -80,6 +89,6 @@ def _value(value: Any, depth: int) -> str:
         return repr(int(value))  # optax turns some whole numbers into floats once they are used
     if isinstance(value, (bool, int, float, complex, str, type(None))):
         return repr(value)
-    if hasattr(value, "__code__"):
+    if callable(value) and not isinstance(value, type):
         return _describe(value, depth)
     return getattr(value, "__qualname__", type(value).__name__)

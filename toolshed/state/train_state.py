@@ -133,7 +133,8 @@ class TrainState(pz.Struct):
         """
         _check_optimizer(optimizer_def)
         _check_key(root_rng)
-        params = {path: _strong(path, value) for path, value in params.items()}
+        own = _Owner(model_without_params)
+        params = {path: own(f"params/{path}", value) for path, value in params.items()}
         for path, value in params.items():
             if not jnp.issubdtype(value.dtype, jnp.inexact):
                 raise ModelError(
@@ -141,17 +142,14 @@ class TrainState(pz.Struct):
                     " point and complex values only. Declare it not trainable (metadata={'trainable':"
                     " False}) or make it a StateVariable."
                 )
-        if opt_state is None:
-            opt_state = _unaliased(optimizer_def.init(params), params)
-        strong = functools.partial(jax.tree_util.tree_map_with_path, _strong)
         return cls(
-            step=_strong("step", jnp.asarray(step, jnp.int32)),
+            step=own("step", jnp.asarray(step, jnp.int32)),
             root_rng=root_rng,
             params=params,
             model_without_params=model_without_params,
-            model_state=strong(dict(model_state or {})),
-            opt_state=strong(opt_state),
-            loss_fn_state=strong(loss_fn_state),
+            model_state=own("model_state", dict(model_state or {})),
+            opt_state=own("opt_state", optimizer_def.init(params) if opt_state is None else opt_state),
+            loss_fn_state=own("loss_fn_state", loss_fn_state),
             metrics=metrics,
             optimizer_def=optimizer_def,
         )
@@ -178,6 +176,7 @@ class TrainState(pz.Struct):
         Raises:
           StateError: a gradient is missing, left over or of another shape.
         """
+        self._check_alive()
         self._check_grads(grads)
         params, opt_state = _apply_gradients(
             self.params, self.opt_state, dict(grads), extra_args, self.optimizer_def
@@ -279,26 +278,33 @@ def _apply_gradients(
     return optax.apply_updates(params, updates), opt_state
 
 
-def _strong(path: Any, value: Any) -> Any:
-    """As a jax array whose dtype is its own: a weak type would change in the first step and retrace."""
-    if isinstance(value, (str, bytes)) or callable(value):
-        where = path if isinstance(path, str) else paths.path_string(path)
-        raise StateError(f"Expected an array at {where!r}, got {paths.describe(value)}.")
-    value = jnp.asarray(value)
-    return jax.lax.convert_element_type(value, value.dtype) if value.weak_type else value
+class _Owner:
+    """Makes arrays fit to be carried and donated from step to step.
 
+    A weak type would change in the first step and have it compiled twice, so each array gets a dtype of
+    its own. An array that stands in two places, as where an optimiser starts from the parameters, is
+    copied: one buffer cannot be donated twice, nor be donated and stay in the skeleton.
+    """
 
-def _unaliased(opt_state: Any, params: Mapping[str, Any]) -> Any:
-    """Copies what the optimiser took over from the parameters: a buffer cannot be donated twice."""
-    seen = {id(value) for value in params.values()}
+    def __init__(self, skeleton: Any):
+        self._seen = {id(leaf) for leaf in jax.tree.leaves(skeleton)}
 
-    def own(leaf: Any) -> Any:
-        if id(leaf) in seen:
-            return jnp.copy(leaf)
-        seen.add(id(leaf))
+    def __call__(self, name: str, tree: Any) -> Any:
+        """The tree with each leaf as an array that is no other's."""
+        return jax.tree_util.tree_map_with_path(lambda keys, leaf: self._own(name, keys, leaf), tree)
+
+    def _own(self, name: str, keys: Any, leaf: Any) -> Any:
+        if isinstance(leaf, (str, bytes)) or callable(leaf):
+            where = "/".join([name, *map(paths.key_string, keys)])
+            raise StateError(f"Expected an array at {where!r}, got {paths.describe(leaf)}.")
+        if not is_key(leaf):
+            leaf = jnp.asarray(leaf)
+            if leaf.weak_type:
+                leaf = jax.lax.convert_element_type(leaf, leaf.dtype)
+        if id(leaf) in self._seen:
+            leaf = jnp.copy(leaf)
+        self._seen.add(id(leaf))
         return leaf
-
-    return jax.tree.map(own, opt_state)
 
 
 def _check_optimizer(optimizer: Any) -> None:

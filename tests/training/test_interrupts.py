@@ -1,0 +1,341 @@
+"""Ctrl-C, at whatever moment, ends a training between two steps and loses none."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from tests import zoo
+from tests.training.by_hand import differing, values_of
+from toolshed import Trainer, TrainState
+from toolshed.training.interrupts import InterruptGuard
+
+FOREVER = 10_000_000
+
+
+def make_trainer(**options: Any) -> Trainer:
+    case = zoo.dropout_mlp()  # its losses depend on the step's key, so that no step equals another
+    return Trainer(case.model, optax.adam(1e-3), case.loss_fn, check_finite=False, **options)
+
+
+@functools.cache
+def trainer_of(steps_per_call: int) -> Trainer:
+    trainer = make_trainer(steps_per_call=steps_per_call)
+    for report in (None, ignore):
+        trainer.fit(start(trainer), DATA, steps=steps_per_call + 1, report=report)
+    return trainer
+
+
+def start(trainer: Trainer) -> TrainState:
+    return trainer.init(jax.random.key(1))
+
+
+def ignore(step: int, loss: Any, state: Any) -> None:
+    pass
+
+
+DATA = [zoo.dropout_mlp().batch]
+
+
+def clean_run(steps: set[int]) -> dict[int, dict[str, np.ndarray]]:
+    """The values of the state after each of these numbers of steps, in a training left alone."""
+    trainer, found = trainer_of(1), {}
+    found[0] = values_of(start(trainer))
+
+    def keep(step: int, loss: Any, state: TrainState) -> None:
+        if step in steps:
+            found[step] = values_of(state)
+
+    trainer.fit(start(trainer), DATA, steps=max(1, *steps), report=keep)
+    return found
+
+
+def fit_and_interrupt(trainer: Trainer, state: TrainState, delay: float, report: Any = None) -> None:
+    """Trains without end; another thread sends the interrupt after ``delay`` seconds."""
+    trainer.last_state = None
+    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        trainer.fit(state, DATA, steps=FOREVER, report=report)
+    finally:
+        timer.join()
+
+
+@pytest.mark.parametrize(
+    ("steps_per_call", "report"),
+    [(1, None), (1, ignore), (5, None)],
+    ids=["plain", "reported", "five a call"],
+)
+def test_interrupts_at_random_moments_lose_no_step_and_training_goes_on(steps_per_call, report):
+    trainer, rng = trainer_of(steps_per_call), np.random.default_rng(steps_per_call)
+    state, ends = start(trainer), []
+    for delay in rng.uniform(0, 0.02, 14):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            fit_and_interrupt(trainer, state, delay, report)
+        state = trainer.last_state or state
+        step = int(state.step)
+        note = f"Training stopped after step {step}; its state is trainer.last_state."
+        assert getattr(caught.value, "__notes__", [note]) == [note]  # none if it came before the loop
+        ends.append((step, values_of(state)))
+    steps = [step for step, _ in ends]
+    assert steps == sorted(steps)
+    assert steps[-1] > 100  # training did go on, from each state to the next
+    clean = clean_run(set(steps))
+    for step, values in ends:
+        assert differing(values, clean[step]) == []
+    assert int(trainer.fit(state, DATA, steps=3).step) == steps[-1] + 3
+
+
+def test_an_interrupt_while_the_step_is_compiled_loses_nothing():
+    for delay in (0.0, 0.03, 0.1):
+        trainer = make_trainer()
+        state = start(trainer)
+        with pytest.raises(KeyboardInterrupt):
+            fit_and_interrupt(trainer, state, delay)
+        last = trainer.last_state or state
+        step = int(last.step)
+        assert differing(values_of(last), clean_run({step})[step]) == []
+
+
+class InterruptAt:
+    """Raises SIGINT at one line that is executed in some files, counted from 0 within this block."""
+
+    def __init__(self, line: int, files: tuple[str, ...], times: int = 1):
+        self.line, self.files, self.times = line, files, times
+        self.count = 0
+        self.where = ""
+
+    def __enter__(self) -> InterruptAt:
+        self._outer = sys.gettrace()
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        sys.settrace(self._outer)
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        return self._trace_line if frame.f_code.co_filename.endswith(self.files) else None
+
+    def _trace_line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line":
+            if self.line <= self.count < self.line + self.times:
+                self.where = f"{frame.f_code.co_qualname} line {frame.f_lineno}"
+                self.count += 1
+                signal.raise_signal(signal.SIGINT)
+                return self._trace_line
+            self.count += 1
+        return self._trace_line
+
+
+FILES = ("training/trainer.py", "training/interrupts.py", "training/step.py", "data/feed.py")
+
+
+@pytest.mark.parametrize("report", [None, ignore], ids=["plain", "reported"])
+def test_an_interrupt_at_any_line_of_the_loop_loses_no_step(report):
+    """Every line that a training of three steps executes is interrupted once, in a training of its own."""
+    trainer = trainer_of(1)
+    clean = clean_run({0, 1, 2, 3})
+    wrong: list[str] = []
+    line, finished = 0, False
+    while not finished:
+        pulled = []
+
+        def data(pulled: list[int] = pulled) -> Iterator[Any]:
+            for number in range(3):
+                pulled.append(number)
+                yield DATA[0]
+
+        state = start(trainer)
+        trainer.last_state = None
+        with InterruptAt(line, FILES) as interrupt:
+            try:
+                trainer.fit(state, data(), report=report)
+                finished = not interrupt.where
+                outcome = "nothing raised" if interrupt.where else ""
+            except KeyboardInterrupt:
+                outcome = ""
+            except BaseException as error:
+                outcome = f"{type(error).__name__} instead of KeyboardInterrupt: {error}"
+        last = trainer.last_state or state
+        try:
+            step = int(last.step)
+            lost = len(pulled) - step if len(pulled) else 0
+            if lost not in (0, 1):
+                outcome = f"{lost} steps lost"
+            elif differing(values_of(last), clean[step]):
+                outcome = f"the state of step {step} differs from a clean run"
+            elif differing(values_of(state), clean[0]):
+                outcome = "the caller's state changed"
+        except BaseException as error:
+            outcome = f"last_state cannot be used: {error}"
+        if outcome:
+            wrong.append(f"{interrupt.where}: {outcome}")
+        line += 1
+    assert line > 50
+    assert wrong == []
+
+
+def test_two_interrupts_in_a_row_at_any_line_of_the_loop_leave_a_state_that_can_be_used():
+    trainer = trainer_of(1)
+    clean = clean_run({0, 1, 2, 3})
+    handler = signal.getsignal(signal.SIGINT)
+    wrong: list[str] = []
+    line, finished = 0, False
+    while not finished:
+        state, outcome = start(trainer), ""
+        trainer.last_state = None
+        with InterruptAt(line, FILES, times=2) as interrupt:
+            try:
+                trainer.fit(state, DATA, steps=3)
+                finished = not interrupt.where
+            except KeyboardInterrupt:
+                pass
+            except BaseException as error:
+                outcome = f"{type(error).__name__} instead of KeyboardInterrupt: {error}"
+        signal.signal(signal.SIGINT, handler)
+        last = trainer.last_state or state
+        try:
+            if differing(values_of(last), clean[int(last.step)]):
+                outcome = f"the state of step {int(last.step)} differs from a clean run"
+        except BaseException as error:
+            outcome = f"last_state cannot be used: {error}"
+        if outcome:
+            wrong.append(f"{interrupt.where}: {outcome}")
+        line += 1
+    assert line > 50
+    assert wrong == []
+
+
+SCRIPT = """
+import sys
+import jax, numpy as np
+from tests.training.test_interrupts import DATA, FOREVER, differing, clean_run, start, trainer_of, values_of
+
+trainer = trainer_of(1)
+state, ends = start(trainer), []
+for _ in range(int(sys.argv[1])):
+    print("ready", flush=True)
+    try:
+        trainer.fit(state, DATA, steps=FOREVER)
+    except KeyboardInterrupt:
+        state = trainer.last_state
+        ends.append((int(state.step), values_of(state)))
+clean = clean_run({step for step, _ in ends})
+assert all(differing(values, clean[step]) == [] for step, values in ends)
+print("same bits", len(ends), flush=True)
+"""
+
+
+def test_interrupts_from_another_process_lose_no_step():
+    rounds, rng = 10, np.random.default_rng(0)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(rounds)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for delay in rng.uniform(0.002, 0.05, rounds):
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert (output, process.returncode) == (f"same bits {rounds}\n", 0), errors
+
+
+# --- the guard by itself ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def received() -> Iterator[list[int]]:
+    """Ctrl-C goes to a handler that notes it, as in a kernel that has one of its own."""
+    signals: list[int] = []
+    outer = signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
+    yield signals
+    signal.signal(signal.SIGINT, outer)
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_while_idle_an_interrupt_comes_through_at_once(received):
+    with InterruptGuard() as guard:
+        interrupt()
+        assert received == [signal.SIGINT]
+        assert not guard.pending
+
+
+def test_while_busy_an_interrupt_is_put_off_until_it_is_asked_for(received):
+    with InterruptGuard() as guard:
+        guard.busy = True
+        interrupt()
+        assert (received, guard.pending) == ([], True)
+        guard.busy = False
+        guard.check()
+        assert (received, guard.pending) == ([signal.SIGINT], False)
+
+
+def test_a_second_interrupt_in_one_step_is_not_put_off(received):
+    with InterruptGuard() as guard:
+        guard.busy = True
+        interrupt()
+        interrupt()
+        assert received == [signal.SIGINT]
+
+
+def test_the_handler_from_before_is_back_afterwards(received):
+    handler = signal.getsignal(signal.SIGINT)
+
+    def fail_in_a_guard() -> None:
+        with InterruptGuard():
+            assert signal.getsignal(signal.SIGINT) != handler
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_in_a_guard()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_guards_may_be_nested(received):
+    with InterruptGuard() as outer:
+        with InterruptGuard() as inner:
+            outer.busy = inner.busy = True
+            interrupt()
+            assert (inner.pending, outer.pending) == (True, False)
+            inner.busy = False
+            inner.check()
+            assert (outer.pending, received) == (True, [])
+        outer.check()
+    assert received == [signal.SIGINT]
+
+
+def test_an_ignored_signal_stays_ignored(received):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with InterruptGuard() as guard:
+        interrupt()
+        assert not guard.pending
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_another_thread_leaves_the_handler_alone(received):
+    handler = signal.getsignal(signal.SIGINT)
+    seen: list[Callable[..., Any] | Any] = []
+
+    def guarded() -> None:
+        with InterruptGuard():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    thread.join()
+    assert seen == [handler]
