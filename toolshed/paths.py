@@ -118,7 +118,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 def nearest(path: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The known paths most like ``path``, best first."""
-    return difflib.get_close_matches(path, list(known), n=n, cutoff=0.4)
+    return difflib.get_close_matches(path, list(dict.fromkeys(known)), n=n, cutoff=0.4)
 
 
 def missing(path: str, known: Iterable[str], where: str) -> ContextKeyError:

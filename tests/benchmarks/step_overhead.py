@@ -13,10 +13,11 @@ How it is measured, because such numbers are easy to get wrong:
   times from the same round; the table shows the median over the rounds, and the range.
 - Each is compiled and warmed up first. A measured run takes about 0.3 s of the limit's time, starts from
   fresh values after a garbage collection, and ends when the parameters are there.
-- The number of steps is the same for all, but for those that would take more than a second.
+- The number of steps is the same for all, but for those that would take more than a second, and for
+  `fit` (see below), whose runs take that second.
 - Batches are on the device. Keras takes numpy arrays, since its `fit` does.
-- What a call of `Trainer.fit` or of Keras' `fit` costs once is taken off, by a run of one step, and shown
-  in a line of its own.
+- What a call of `Trainer.fit` or of Keras' `fit` costs once (a copy of the state, say) is taken off, by a
+  run of one step, and shown in a line of its own.
 - The loss after 32 steps is shown, to see that all of them train.
 
 Needs ``pip install "jax-toolshed[lab,bench]"``; what is missing is left out. A quiet machine helps more
@@ -44,7 +45,7 @@ from peer_contenders import PEERS
 
 CONTENDERS = OURS | PEERS
 RUN = 0.3  # seconds that a measured run of the limit takes, about
-LONGEST_RUN = 1.0  # seconds; a contender that needs more makes fewer steps
+LONGEST_RUN = 1.0  # seconds; a contender that needs more makes fewer steps, to no less than 4
 WARM_STEPS = 32
 OPTIONAL = {"flax", "equinox", "keras"}
 IMPORTS = "import jax, optax, penzai; from penzai import pz"
@@ -57,7 +58,7 @@ class Timing(NamedTuple):
       steps: in a run.
       loss: after `WARM_STEPS` steps.
       seconds: per step, by round.
-      once: seconds that a run costs beside its steps, by round; empty where that is nothing.
+      once: seconds that a run costs beside its steps, by round; 0 where it costs nothing.
     """
 
     steps: int
@@ -78,12 +79,21 @@ def run_time(contender: Contender, steps: int) -> float:
     return time.perf_counter() - start
 
 
-def step_time(contender: Contender) -> float:
-    """Seconds per step, roughly; warms the contender up at the same time."""
-    steps = WARM_STEPS
-    while (seconds := run_time(contender, steps)) < RUN / 3:
+def step_time(contender: Contender, steps: int) -> tuple[float, float]:
+    """Seconds per step over ``steps`` steps, and seconds that a run costs beside them."""
+    if not contender.once:
+        return run_time(contender, steps) / steps, 0.0
+    one = run_time(contender, 1)
+    seconds = (run_time(contender, steps + 1) - one) / steps
+    return seconds, one - seconds
+
+
+def expected_time(contender: Contender, unit: int) -> float:
+    """Seconds per step, roughly; warms the contender up at the same time. Tries multiples of ``unit``."""
+    steps = unit
+    while step_time(contender, steps)[0] * steps < RUN / 3:
         steps *= 2
-    return seconds / steps
+    return min(step_time(contender, steps)[0] for _ in range(2))
 
 
 def build(task: Task, names: Iterable[str]) -> dict[str, tuple[Contender, float]]:
@@ -108,24 +118,26 @@ def build(task: Task, names: Iterable[str]) -> dict[str, tuple[Contender, float]
 def measure(task: Task, names: Sequence[str], rounds: int) -> Timings:
     """Times the contenders in turns."""
     built = build(task, names)
-    expected = {name: step_time(contender) for name, (contender, _) in built.items()}
     unit = STEPS_PER_CALL if task.stacked else 1
-    full = max(round(RUN / expected[LIMIT] / unit), 1) * unit
+    expected = {name: expected_time(contender, unit) for name, (contender, _) in built.items()}
+    full = units(RUN / expected[LIMIT], unit)
     timings = {}
-    for name, (_, loss) in built.items():
-        steps = full if full * expected[name] <= LONGEST_RUN else max(int(LONGEST_RUN / expected[name]), 4)
-        timings[name] = Timing(steps, loss, [], [])
+    for name, (contender, loss) in built.items():
+        longest = units(LONGEST_RUN / expected[name], unit)
+        timings[name] = Timing(longest if contender.once else min(full, longest), loss, [], [])
     order = list(timings)
     for turn in range(rounds):
         progress(f"{task.name}: round {turn + 1} of {rounds}")
         for name in order[turn % len(order) :] + order[: turn % len(order)]:
-            contender, steps = built[name][0], timings[name].steps
-            once = run_time(contender, 1) if contender.once else 0.0
-            extra = 1 if contender.once else 0
-            timings[name].seconds.append((run_time(contender, steps + extra) - once) / steps)
-            if contender.once:
-                timings[name].once.append(once - timings[name].seconds[-1])
+            seconds, once = step_time(built[name][0], timings[name].steps)
+            timings[name].seconds.append(seconds)
+            timings[name].once.append(once)
     return timings
+
+
+def units(steps: float, unit: int) -> int:
+    """A number of steps as a multiple of ``unit``, and at least 4."""
+    return max(round(steps / unit), 4 // unit, 1) * unit
 
 
 def ratios(timings: Timings, name: str, base: str) -> list[float]:
@@ -147,7 +159,7 @@ def print_table(task: Task, timings: Timings) -> None:
         )
     print()
     for name, timing in timings.items():
-        if timing.once:
+        if any(timing.once):
             print(f"A run of {name} costs {statistics.median(timing.once) * 1e3:.1f} ms beside its steps.")
     print(flush=True)
 
@@ -189,11 +201,11 @@ def print_targets(results: dict[str, Timings], imports: tuple[list[float], list[
         if letter == "A":
             print_target(f"A: {TOOLSHED_32} beside the limit", timings, TOOLSHED_32, LIMIT, 0.35)
         print_target(f"{letter}: {TOOLSHED_FIT} beside {TOOLSHED}", timings, TOOLSHED_FIT, TOOLSHED, 1.03)
-        peers = {name: statistics.median(timings[name].seconds) for name in PEERS if name in timings}
-        if peers and TOOLSHED in timings:
-            fastest = min(peers, key=peers.__getitem__)
-            what = f"{letter}: {TOOLSHED} beside its fastest peer, {fastest}"
-            print_target(what, timings, TOOLSHED, fastest, 1.0)
+        peers = [name for name in PEERS if name in timings and TOOLSHED in timings]
+        if peers:
+            closest = max(peers, key=lambda name: statistics.median(ratios(timings, TOOLSHED, name)))
+            what = f"{letter}: {TOOLSHED} beside the peer closest to it, {closest}"
+            print_target(what, timings, TOOLSHED, closest, 1.0)
     if imports is not None:
         value = import_difference(imports)
         print(f"- {verdict(value, 0.1)}: import of toolshed: {value:+.3f} s, target at most 0.1 s")

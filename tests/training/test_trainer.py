@@ -296,7 +296,11 @@ def test_an_error_in_a_report_is_the_caller_s_own_and_loses_no_step():
 # --- data that is not there -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data", [list, lambda: iter([]), lambda: (batch for batch in []), dict], ids=str)
+@pytest.mark.parametrize(
+    "data",
+    [list, lambda: iter([]), lambda: (batch for batch in []), dict],
+    ids=["list", "iterator", "generator", "dict"],
+)
 @pytest.mark.parametrize("steps", [None, 5])
 def test_data_without_a_batch_is_an_error(data, steps):
     trainer = shared()
@@ -592,7 +596,7 @@ def test_padding_alone_has_no_mean_and_weighs_nothing():
     assert trainer.evaluate(state, [whole, padding]) == trainer.evaluate(state, [whole])
 
 
-@pytest.mark.parametrize("data", [[], iter([])], ids=str)
+@pytest.mark.parametrize("data", [[], iter([])], ids=["list", "iterator"])
 def test_evaluate_on_no_data_is_an_error(data):
     with pytest.raises(DataError, match="The data gave no batch"):
         shared().evaluate(start(shared()), data)

@@ -54,6 +54,11 @@ def bind(skeleton: Any, params: Mapping[str, Any], model_state: Mapping[str, Any
     return library_of(skeleton).bind(skeleton, params, model_state, frozen=False).model
 
 
+def parameter_order(skeleton: Any) -> list[str]:
+    """The keys of the parameters in the order in which they stand in the model, which jit forgets."""
+    return library_of(skeleton).parameter_order(skeleton)
+
+
 def evaluation_mode(model: Any) -> Any:
     """The same model, or skeleton, without the randomness of training (dropout layers do nothing)."""
     return library_of(model).evaluation_mode(model)

@@ -77,6 +77,10 @@ class ModelLibrary(Protocol):
         """
         ...
 
+    def parameter_order(self, skeleton: Any) -> list[str]:
+        """The keys of the parameters in the order in which they stand in the model."""
+        ...
+
     def evaluation_mode(self, skeleton: Any) -> Any:
         """The same model or skeleton without the randomness of training (dropout)."""
         ...
@@ -111,7 +115,8 @@ def flatten_value(key: str, value: Any, *, where: str) -> Value:
                 f"The array of parameter {key!r} at {where} has been deleted, most likely because it"
                 " was donated to a compiled step. Build the model again, or bind it from a TrainState."
             )
-        arrays[f"{key}/{paths.path_string(keys)}" if len(leaves) > 1 else key] = leaf
+        path = f"{key}/{paths.path_string(keys)}" if len(leaves) > 1 else key
+        add_arrays(arrays, {path: leaf}, where)
     description = paths.describe(value) if len(leaves) == 1 else f"{len(leaves)} arrays"
     return Value(arrays, structure, description)
 

@@ -96,6 +96,11 @@ class PenzaiV1:
 
         return Bound(jax.tree.map(fill, skeleton, is_leaf=is_parameter), dict)
 
+    def parameter_order(self, skeleton: Any) -> list[str]:
+        v1 = sys.modules["penzai.deprecated.v1.pz"]
+        is_parameter = lambda node: isinstance(node, v1.nn.Parameter)  # noqa: E731
+        return [node.name for node in jax.tree.leaves(skeleton, is_leaf=is_parameter) if is_parameter(node)]
+
     def evaluation_mode(self, skeleton: Any) -> Any:
         v1 = sys.modules["penzai.deprecated.v1.pz"]
         dropouts = pz.select(skeleton).at_instances_of(v1.nn.StochasticDropout)

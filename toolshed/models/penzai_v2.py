@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 from penzai import pz
 from penzai.core import variables
 
@@ -19,6 +20,17 @@ from toolshed import paths
 from toolshed.errors import ModelError
 from toolshed.models.library import Bound, Split, add_arrays, flatten_value, unflatten_value
 from toolshed.structs import STATIC, struct
+
+
+class _Metadata(dict[Any, Any]):
+    """A variable's metadata, as part of a skeleton's type: comparable also where it holds arrays."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, dict) or self.keys() != other.keys():
+            return False
+        return all(self[key] is other[key] or np.array_equal(self[key], other[key]) for key in self)
 
 
 class _Slot:
@@ -164,7 +176,7 @@ class PenzaiV2:
             is_new = labels.is_new(leaf, key, place)
             if isinstance(leaf, pz.Parameter) and not leaf.metadata.get("trainable", True):
                 nodes.append(
-                    FrozenParameter(label=leaf.label, value=leaf.value, metadata=dict(leaf.metadata))
+                    FrozenParameter(label=leaf.label, value=leaf.value, metadata=_Metadata(leaf.metadata))
                 )
                 continue
             slot, values = (
@@ -173,7 +185,7 @@ class PenzaiV2:
                 else (StateVariableSlot, model_state)
             )
             label = key if isinstance(leaf.label, variables.AutoStateVarLabel) else leaf.label
-            nodes.append(slot(label, key, value.structure, value.description, dict(leaf.metadata)))
+            nodes.append(slot(label, key, value.structure, value.description, _Metadata(leaf.metadata)))
             if is_new:
                 add_arrays(values, value.arrays, place)
         return Split(treedef.unflatten(nodes), params, model_state)
@@ -197,6 +209,10 @@ class PenzaiV2:
             elif isinstance(node, FrozenParameter):
                 nodes[i] = _parameter(node, node.value, shared, frozen=frozen)
         return Bound(treedef.unflatten(nodes), lambda: dict(_read(states)))
+
+    def parameter_order(self, skeleton: Any) -> list[str]:
+        nodes = jax.tree.leaves(skeleton, is_leaf=_is_variable_node)
+        return [node.key for node in nodes if isinstance(node, ParameterSlot)]
 
     def evaluation_mode(self, skeleton: Any) -> Any:
         dropouts = pz.select(skeleton).at_instances_of(pz.nn.StochasticDropout)

@@ -163,7 +163,7 @@ class TrainState(pz.Struct):
         Raises:
           StateError: the arrays of this state were donated to a step and are gone.
         """
-        self._check_alive()
+        self.check_alive()
         return models.bind(self.model_without_params, self.params, self.model_state)
 
     def apply_gradients(self, grads: Mapping[str, Any], **extra_args: Any) -> TrainState:
@@ -176,7 +176,7 @@ class TrainState(pz.Struct):
         Raises:
           StateError: a gradient is missing, left over or of another shape.
         """
-        self._check_alive()
+        self.check_alive()
         self._check_grads(grads)
         params, opt_state = _apply_gradients(
             self.params, self.opt_state, dict(grads), extra_args, self.optimizer_def
@@ -222,7 +222,7 @@ class TrainState(pz.Struct):
 
         Schema ``toolshed.train_state/1``; see `toolshed.state.snapshot`.
         """
-        self._check_alive()
+        self.check_alive()
         return snapshots.to_snapshot(self)
 
     @classmethod
@@ -246,11 +246,15 @@ class TrainState(pz.Struct):
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
         return NotImplemented  # toolshed.views draws it
 
-    def _check_alive(self) -> None:
-        for path, value in self.params.items():
-            if isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.is_deleted():
+    def check_alive(self) -> None:
+        """Raises `StateError` if this state's arrays were donated to a step and are gone."""
+        for name in ("params", "opt_state", "model_state", "step"):
+            leaves = paths.flatten(getattr(self, name)).items()
+            gone = [path for path, value in leaves if _is_deleted(value)]
+            if gone:
+                path = f"{name}/{gone[0]}" if gone[0] else name
                 raise StateError(
-                    f"The arrays of this state are gone (params/{path} is deleted): it was given to a"
+                    f"The arrays of this state are gone ({path} is deleted): it was given to a"
                     " step that donates. Use the state that the step returned, or build the step"
                     " without donate=True."
                 )
@@ -264,7 +268,9 @@ class TrainState(pz.Struct):
                 near = paths.nearest(path, grads if path in self.params else self.params, n=1)
                 hint = f" The nearest name there is {near[0]!r}." if near else ""
                 raise StateError(f"{path!r} {where}.{hint}")
-            came, expected = jnp.shape(grads[path]), self.params[path].shape
+            came, expected = getattr(grads[path], "shape", None), self.params[path].shape
+            if came is None:
+                raise StateError(f"The gradient of {path!r} is {paths.describe(grads[path])}, no array.")
             if came != expected:
                 raise StateError(f"The gradient of {path!r} has shape {came}, expected {expected}.")
 
@@ -276,6 +282,10 @@ def _apply_gradients(
     optimizer = optax.with_extra_args_support(optimizer_def)
     updates, opt_state = optimizer.update(grads, opt_state, params, **extra_args)
     return optax.apply_updates(params, updates), opt_state
+
+
+def _is_deleted(value: Any) -> bool:
+    return isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.is_deleted()
 
 
 class _Owner:
@@ -298,7 +308,11 @@ class _Owner:
             where = "/".join([name, *map(paths.key_string, keys)])
             raise StateError(f"Expected an array at {where!r}, got {paths.describe(leaf)}.")
         if not is_key(leaf):
-            leaf = jnp.asarray(leaf)
+            try:
+                leaf = jnp.asarray(leaf)
+            except TypeError as error:
+                where = "/".join([name, *map(paths.key_string, keys)])
+                raise StateError(f"Expected an array at {where!r}, got {paths.describe(leaf)}.") from error
             if leaf.weak_type:
                 leaf = jax.lax.convert_element_type(leaf, leaf.dtype)
         if id(leaf) in self._seen:

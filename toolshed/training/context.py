@@ -116,6 +116,9 @@ class Context:
         hint = f" Did you mean {close[0]!r}?" if close else f" There are {', '.join(FIELDS)}."
         raise AttributeError(f"Context has no field {name!r}.{hint}")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("A Context does not change.")
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"A Context does not change. Use context.replace({name}=…).")
 
@@ -151,7 +154,11 @@ class Context:
 
     def flatten(self) -> dict[str, Any]:
         """Every leaf of the filled fields by its path."""
-        return paths.flatten({name: self.__dict__[name] for name in self.filled})
+        flat = {}
+        for name in self.filled:
+            for path, leaf in paths.flatten(self.__dict__[name]).items():
+                flat[f"{name}/{path}" if path else name] = leaf
+        return flat
 
     def replace(self, **fields: Any) -> Context:
         """The same Context with other values in some fields."""

@@ -89,7 +89,8 @@ def check_result(loss_fn: Callable[..., Any], result: Any, state: Any) -> tuple[
     loss, new_state, aux = result
     if hasattr(loss, "named_shape") and not loss.named_shape:
         loss = loss.unwrap()
-    if getattr(loss, "named_shape", None) or jnp.ndim(loss) != 0:
+    is_scalar = isinstance(loss, (int, float)) or getattr(loss, "shape", None) == ()
+    if not is_scalar or getattr(loss, "named_shape", None):
         raise LossError(
             f"{name} returned a loss of {paths.describe(loss)}; only a scalar can be differentiated."
             " Reduce it, to its mean say."
@@ -105,4 +106,16 @@ def check_result(loss_fn: Callable[..., Any], result: Any, state: Any) -> tuple[
             f"{name} returned a new state of another structure: it got {before}, it returned {after}."
             " Return `state` itself if there is nothing to carry."
         )
+    was, now = paths.flatten(state), paths.flatten(new_state)
+    for path in was:
+        if _kind(was[path]) != _kind(now[path]):
+            raise LossError(
+                f"{name} returned a new state that differs at {path or 'its root'}: it got"
+                f" {paths.describe(was[path])}, it returned {paths.describe(now[path])}. Keep shapes and"
+                " dtypes, so that the step is compiled once."
+            )
     return loss, new_state, aux
+
+
+def _kind(value: Any) -> tuple[Any, Any]:
+    return jnp.shape(value), jnp.result_type(value)

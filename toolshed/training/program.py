@@ -7,7 +7,7 @@ while tracing and never again, so its size in Python objects costs nothing per s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,16 +20,8 @@ from toolshed.models import library_of
 from toolshed.paths import describe, flatten
 from toolshed.state import TrainState
 from toolshed.training import loss_function, tape
+from toolshed.training.carried import Carried
 from toolshed.training.context import FROM_AUX, Context
-
-
-class Carried(NamedTuple):
-    """What a step changes, as it crosses the jit boundary. Grouped by what may be donated."""
-
-    params: dict[str, jax.Array]
-    opt_state: Any
-    model_state: dict[str, jax.Array]
-    rest: tuple[jax.Array, Any, Any]  # step, loss_fn_state, metric states
 
 
 class Skeleton:
@@ -178,14 +170,10 @@ class Computation:
             "model_state": before.model_state,
             "opt_state": before.opt_state,
             "rng": rng,
-            "aux": aux,
-            "loss_states": {"loss": loss},
-            "loss_total": loss,
+            **fields_of_loss(loss, aux),
             "grads": grads,
             "updates": updates,
         }
-        if isinstance(aux, Mapping):
-            fields |= {name: aux[name] for name in FROM_AUX if name in aux}
         if self._metrics is not None:
             metrics = self._metrics.with_states(metric_states)
             fields["metric_states"] = metrics.states_from(Context(**fields))
@@ -209,6 +197,12 @@ class Computation:
                     f" needs a first axis of {self._steps}, one batch a step. Stack that many batches:"
                     " toolshed.data.stack(batches)."
                 )
+
+
+def fields_of_loss(loss: jax.Array, aux: Any) -> dict[str, Any]:
+    """The Context fields that a loss function fills with what it returned."""
+    named = {name: aux[name] for name in FROM_AUX if name in aux} if isinstance(aux, Mapping) else {}
+    return {"aux": aux, "loss_states": {"loss": loss}, "loss_total": loss, **named}
 
 
 def _scalars(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[jax.Array]:

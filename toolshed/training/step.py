@@ -14,7 +14,9 @@ from toolshed.errors import BatchError, NonFiniteError, RetraceWarning, StateErr
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.keys import raw_key
 from toolshed.state import TrainState
+from toolshed.training.carried import Carried
 from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
+from toolshed.training.placement import Placement
 from toolshed.training.program import Computation, Skeleton
 from toolshed.training.signature import Signature
 from toolshed.training.tape import Tape
@@ -27,11 +29,11 @@ _MAX_PROGRAMS = 8
 def build_train_step(
     loss_fn: Callable[..., Any],
     *,
-    fields: Iterable[str] | None = None,
+    fields: str | Iterable[str] | None = None,
     gradient_strategy: GradientStrategy = backprop,
     donate: bool = False,
     steps_per_call: int = 1,
-    record: Iterable[str] = ("loss_total",),
+    record: str | Iterable[str] = ("loss_total",),
     train_state_shardings: Any = None,
     batch_shardings: Any = None,
     check_finite: bool = False,
@@ -91,7 +93,7 @@ def build_train_step(
         gradient_strategy=gradient_strategy,
         donate=donate,
         steps_per_call=steps_per_call,
-        record=tuple(record),
+        record=(record,) if isinstance(record, str) else tuple(record),
         train_state_shardings=train_state_shardings,
         batch_shardings=batch_shardings,
         check_finite=check_finite,
@@ -128,13 +130,14 @@ class TrainStep:
         self.record = record
         self.steps_per_call = steps_per_call
         self._loss_fn = loss_fn
-        self._fields = fields
         self._observed_apart = observed_apart
-        self._kept = tuple(name for name in _FROM_ARGUMENTS if name in fields)
+        # A step that donates gives its number away, too; it is small enough to be computed anew.
+        in_hand = _FROM_ARGUMENTS[1:] if donate else _FROM_ARGUMENTS
+        self._kept = tuple(name for name in in_hand if name in fields)
+        self._computed = tuple(name for name in fields if name not in in_hand)
         self._gradient_strategy = gradient_strategy
         self._donate = donate
-        self._train_state_shardings = train_state_shardings
-        self._batch_shardings = batch_shardings
+        self._placement = Placement(train_state_shardings, batch_shardings)
         self._check_finite = check_finite
         self._programs: dict[Any, _Program] = {}
         self._ready: _Ready | None = None
@@ -179,20 +182,21 @@ class TrainStep:
                 ready = self._ready = self._prepare(state)
                 old = state.__dict__
             metrics = old["metrics"]
+            block = None if tape is None else tape.reserve(self.record, self.steps_per_call)
+            params, opt_state, model_state = old["params"], old["opt_state"], old["model_state"]
             rest = (old["step"], old["loss_fn_state"], None if metrics is None else metrics.states)
+            if ready.placement is not None and not ready.placement.fits(old["step"]):
+                carried = Carried(params, opt_state, model_state, rest)
+                params, opt_state, model_state, rest = ready.placement.place(carried)
+                block = ready.placement.replicate(block)
             after, out, block = ready.run(
-                old["params"],
-                old["opt_state"],
-                old["model_state"],
-                rest,
-                ready.constants,
-                ready.key,
-                batch,
-                None if tape is None else tape.block,
+                params, opt_state, model_state, rest, ready.constants, ready.key, batch, block
             )
             if ready.observe is not None:
-                inputs = (old["params"], old["opt_state"], old["model_state"], rest)
-                out = {**out, **ready.observe(*inputs, ready.constants, ready.key, batch)}
+                observed = ready.observe(
+                    params, opt_state, model_state, rest, ready.constants, ready.key, batch
+                )
+                out = {**out, **observed}
         except Exception as error:
             _explain(error, state, batch)
             raise
@@ -233,11 +237,9 @@ class TrainStep:
             if len(self._programs) >= _MAX_PROGRAMS:
                 self._programs.pop(next(iter(self._programs)))
             program = self._programs[identity] = self._compile(state, skeleton)
-        return _Ready(program, state, skeleton.constants)
+        return _Ready(program, state, skeleton.constants, self._placement)
 
     def _compile(self, state: TrainState, skeleton: Skeleton) -> _Program:
-        outputs = tuple(name for name in self._fields if name not in _FROM_ARGUMENTS)
-
         def computation(outputs: tuple[str, ...], *, check_finite: bool) -> Computation:
             return Computation(
                 state,
@@ -250,11 +252,11 @@ class TrainStep:
                 check_finite=check_finite,
             )
 
-        shardings = _shardings(self._train_state_shardings, self._batch_shardings, skeleton)
+        full = computation(self._computed, check_finite=self._check_finite)
         if not self._observed_apart:
-            return _Program(self, computation(outputs, check_finite=self._check_finite), state, shardings)
-        observed = computation(outputs, check_finite=self._check_finite)
-        return _Program(self, computation(("loss_total",), check_finite=False), state, shardings, observed)
+            return _Program(self, full, state)
+        lean = computation(("loss_total",), check_finite=False)
+        return _Program(self, lean, state, observed=full)
 
     def _raise_if_not_finite(self, finite: jax.Array, old: Mapping[str, Any]) -> None:
         flags = np.asarray(finite)
@@ -285,22 +287,22 @@ class _Program:
         owner: TrainStep,
         computation: Computation,
         state: TrainState,
-        shardings: dict[str, Any],
         observed: Computation | None = None,
     ):
         self._owner = owner
         self._computation = computation
         self._first: Signature | None = None
+        self._taped: set[bool] = set()  # traced with a tape, without one, or both
         self._keep_alive = state.optimizer_def  # its id is part of the program's identity
         donated = [3, 7] if owner._donate else [7]  # step, loss function's state, metrics; the tape's block
         for position, name in enumerate(("params", "opt_state", "model_state")):
             if owner._donate and name not in owner._kept:
                 donated.append(position)
-        self.run = jax.jit(self._trace, donate_argnums=tuple(donated), **shardings)
+        placement = owner._placement
+        self.run = jax.jit(self._trace, donate_argnums=tuple(donated), **placement.jit_arguments())
         self.observe = None
         if observed is not None:
-            inputs = {"in_shardings": shardings["in_shardings"][:7]} if shardings else {}
-            self.observe = jax.jit(observed.fields, **inputs)
+            self.observe = jax.jit(observed.fields, **placement.jit_arguments(observing=True))
 
     def _trace(
         self,
@@ -317,12 +319,14 @@ class _Program:
         signature = Signature(
             params=params, opt_state=opt_state, model_state=model_state, rest=rest, batch=batch
         )
+        taped = block is not None
+        known, self._taped = taped in self._taped, {*self._taped, taped}
         if self._first is None:
             out = self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
             self._first = signature
             return out
         signature.check_batch_structure(self._first)
-        if not (signature.same_as(self._first)):
+        if known or not signature.same_as(self._first):
             warnings.warn(
                 f"The training step is compiled again: {signature.changes(self._first)}. Each shape is"
                 " compiled once; to avoid it, drop or pad the last batch (last='drop', last='mask').",
@@ -335,17 +339,30 @@ class _Program:
 class _Ready:
     """Everything about a call that does not change from step to step, compared by identity."""
 
-    __slots__ = ("constants", "key", "metrics", "observe", "optimizer_def", "root_rng", "run", "skeleton")
+    __slots__ = (
+        "constants",
+        "key",
+        "metrics",
+        "observe",
+        "optimizer_def",
+        "placement",
+        "root_rng",
+        "run",
+        "skeleton",
+    )
 
-    def __init__(self, program: _Program, state: TrainState, constants: tuple[Any, ...]):
+    def __init__(
+        self, program: _Program, state: TrainState, constants: tuple[Any, ...], placement: Placement
+    ):
         self.run = program.run
         self.observe = program.observe
         self.skeleton = state.model_without_params
         self.root_rng = state.root_rng
         self.optimizer_def = state.optimizer_def
         self.metrics = None if state.metrics is None else state.metrics.definition
-        self.constants = constants
-        self.key = raw_key(state.root_rng)
+        self.placement = placement if placement.is_given else None
+        self.constants = placement.replicate(constants)
+        self.key = placement.replicate(raw_key(state.root_rng))
 
     def has_metrics_of(self, metrics: Any) -> bool:
         return metrics is not None and self.metrics is not None and metrics.definition is self.metrics
@@ -355,7 +372,7 @@ _new_object = object.__new__
 _set = object.__setattr__
 
 
-def _checked_fields(fields: Iterable[str]) -> tuple[str, ...]:
+def _checked_fields(fields: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(fields, str):
         fields = (fields,)
     fields = tuple(fields)
@@ -367,29 +384,12 @@ def _checked_fields(fields: Iterable[str]) -> tuple[str, ...]:
     return fields
 
 
-def _shardings(states: Any, batch: Any, skeleton: Skeleton) -> dict[str, Any]:
-    """The sharding arguments of jax.jit; empty where none were asked for."""
-    if states is None and batch is None:
-        return {}
-    params = opt_state = model_state = states
-    constants = None
-    if isinstance(states, TrainState):
-        params, opt_state, model_state = states.params, states.opt_state, states.model_state
-        leaves = jax.tree.leaves(states.model_without_params)
-        if len(leaves) == len(skeleton.constants):
-            constants = tuple(leaves)
-    return {
-        "in_shardings": (params, opt_state, model_state, None, constants, None, batch, None),
-        "out_shardings": ((params, opt_state, model_state, None), None, None),
-    }
-
-
 def _explain(error: Exception, state: Any, batch: Any) -> None:
     """Raises a clearer error where the cause of a failed call can be told."""
     if not isinstance(state, TrainState):
         raise StateError(f"Expected a TrainState, got {paths.describe(state)}.") from None
-    if isinstance(error, RuntimeError) and "deleted" in str(error):
-        state._check_alive()
+    if isinstance(error, (RuntimeError, ValueError)) and "deleted" in str(error):
+        state.check_alive()
     if isinstance(error, TypeError) and isinstance(batch, dict):
         for name, leaf in paths.flatten(batch).items():
             if not isinstance(leaf, (int, float, complex)) and not hasattr(leaf, "named_shape"):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32
+from jaxtyping import Array, Float32, Int32, Shaped
 
 
 class Rows(NamedTuple):
@@ -33,7 +33,7 @@ def new_block(capacity: int, width: int) -> Int32[Array, "rows columns"]:
 
 
 def write_rows(
-    block: Int32[Array, "rows columns"], steps: Int32[Array, " n"], scalars: list[Float[Array, " n"]]
+    block: Int32[Array, "rows columns"], steps: Int32[Array, " n"], scalars: list[Shaped[Array, " n"]]
 ) -> Int32[Array, "rows columns"]:
     """The block with one more row a step. Runs inside the compiled step.
 
@@ -78,11 +78,31 @@ class Tape:
         self._free = capacity
         self._full: list[Any] = []
 
+    def reserve(self, names: tuple[str, ...], rows: int) -> jax.Array:
+        """The block for a step that is going to write ``rows`` rows of these scalars.
+
+        Raises:
+          ValueError: the tape is for other scalars, or its blocks are too short.
+        """
+        if names is not self.names and names != self.names:
+            raise ValueError(
+                f"This tape records {', '.join(self.names)}; the step records {', '.join(names)}. Make the"
+                " tape with step.tape()."
+            )
+        if rows > self._free:
+            if rows > self.capacity:
+                raise ValueError(
+                    f"The tape's capacity is {self.capacity} rows, and one call writes {rows}. Make the tape"
+                    " with step.tape()."
+                )
+            self.turn()
+        return self.block
+
     def wrote(self, block: jax.Array, rows: int) -> None:
-        """Takes back the block from a step that wrote ``rows`` rows."""
+        """Takes back the block from the step that wrote ``rows`` rows."""
         self.block = block
         self._free -= rows
-        if self._free < rows:
+        if not self._free:
             self.turn()
 
     def turn(self) -> None:

@@ -22,7 +22,7 @@ from toolshed.state import TrainState
 from toolshed.training import loss_function
 from toolshed.training.context import Context
 from toolshed.training.interrupts import InterruptGuard
-from toolshed.training.program import Skeleton
+from toolshed.training.program import Skeleton, fields_of_loss
 from toolshed.training.step import TrainStep, build_train_step
 from toolshed.training.tape import Rows
 
@@ -154,7 +154,8 @@ class Trainer:
           NonFiniteError: a loss was NaN or infinite. Losses are looked at about twice a second, so the
             error comes some steps later; it names the step.
 
-        Whatever ends it early, Ctrl-C too, the state of the last completed step is in `last_state`.
+        Whatever ends it early, Ctrl-C too, the state of the last completed step is in `last_state`. Only
+        a failure of the device itself takes the steps since the start of this call with it.
         """
         batches = feed(data, steps)
         if steps == 0:
@@ -167,10 +168,18 @@ class Trainer:
         except EarlyStop:
             return self.last_state
         except BaseException as error:
-            error.add_note(
-                f"Training stopped after step {int(self.last_state.step)}; its state is trainer.last_state."
-            )
+            self._rescue(error, state)
             raise
+
+    def _rescue(self, error: BaseException, first: TrainState) -> None:
+        """Sees to it that `last_state` can be used, and says in the error which one it is."""
+        try:
+            jax.block_until_ready(self.last_state)
+        except Exception:  # the device failed in a step, and all that came after it is lost with it
+            self.last_state = first
+        assert self.last_state is not None
+        step = int(self.last_state.step)
+        error.add_note(f"Training stopped after step {step}; its state is trainer.last_state.")
 
     def _loop(self, state: TrainState, batches: Iterator[Any]) -> TrainState:
         """Steps in memory of their own, donated from one to the next."""
@@ -182,6 +191,7 @@ class Trainer:
                 for step, batch in self._calls(batches):
                     guard.busy = True
                     state, _ = step(state, batch, tape)
+                    self.last_state = state
                     guard.busy = False
                     if guard.pending:
                         guard.check()
@@ -189,10 +199,9 @@ class Trainer:
                         next_look = now + _LOOK_EVERY
                         tape.turn()
                         self._check(tape.take_ready(), state)
-                self._check(tape.take(), state)
             finally:
                 guard.busy = False
-                self.last_state = state
+            self._check(tape.take(), state)
         return state
 
     def _calls(self, batches: Iterator[Any]) -> Iterator[tuple[TrainStep, Any]]:
@@ -203,7 +212,7 @@ class Trainer:
         groups = iter(lambda: list(itertools.islice(batches, k)), [])
         return itertools.chain.from_iterable(
             ((self._steps_in_fit, stack(group)),)
-            if len(group) == k
+            if len(group) == k and len({_shapes(batch) for batch in group}) == 1
             else zip(itertools.repeat(self._step_in_fit), group)
             for group in groups
         )
@@ -227,7 +236,6 @@ class Trainer:
     def _check(self, rows: Rows, state: TrainState) -> None:
         bad = np.flatnonzero(~np.isfinite(rows.values[:, 0]))
         if self.check_finite and len(bad):
-            self.last_state = state
             raise _not_finite(int(rows.steps[bad[0]]), float(rows.values[bad[0], 0]), state)
 
     def _check_loss(self, step: int, loss: jax.Array) -> None:
@@ -303,8 +311,8 @@ class Trainer:
             weight = jnp.asarray(batch_size(batch), jnp.float32)
             total, count, states = totals
             if self.metrics is not None:
-                given = {"preds": aux["preds"]} if isinstance(aux, dict) and "preds" in aux else {}
-                context = Context(step=step, batch=batch, params=params, aux=aux, loss_total=loss, **given)
+                before = {"params": params, "model_state": model_state, "rng": rng}
+                context = Context(step=step, batch=batch, **before, **fields_of_loss(loss, aux))
                 states = self.metrics.with_states(states).update(context).states
             # where, not *: a batch of padding alone has no loss that means anything
             return total + jnp.where(weight > 0, loss * weight, 0), count + weight, states
@@ -315,6 +323,10 @@ class Trainer:
         if identity not in self._evaluations:
             self._evaluations[identity] = build()
         return self._evaluations[identity]
+
+
+def _shapes(batch: Any) -> tuple[Any, ...]:
+    return tuple(np.shape(leaf) for leaf in jax.tree.leaves(batch))
 
 
 def _copy(leaf: Any) -> Any:

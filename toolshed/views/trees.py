@@ -15,6 +15,7 @@ from jax.core import Tracer
 from treescope import rendering_parts as parts
 from treescope import type_registries
 
+from toolshed import models
 from toolshed.keys import is_key
 from toolshed.models.penzai_v1 import ValueSlot
 from toolshed.models.penzai_v2 import ParameterSlot, StateVariableSlot
@@ -29,17 +30,19 @@ _SLOT_STYLE = "opacity: 0.75;"
 def count_and_bytes(tree: Any) -> tuple[int, int]:
     """Number of values and of bytes in all arrays of a tree; reads no array."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "size")]
-    return sum(int(leaf.size) for leaf in leaves), sum(int(leaf.nbytes) for leaf in leaves)
+    sizes = [int(leaf.size) * leaf.dtype.itemsize for leaf in leaves]
+    return sum(int(leaf.size) for leaf in leaves), sum(sizes)
 
 
 def format_bytes(number: int) -> str:
     """Bytes in the largest unit that leaves a number of at least 1: ``18.6 kB``."""
-    size = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    if number < 1000:
+        return f"{number} B"
+    size, units = number / 1000, ["kB", "MB", "GB", "TB"]
+    while round(size, 1) >= 1000 and len(units) > 1:
         size /= 1000
-    raise AssertionError("unreachable")
+        units.pop(0)
+    return f"{size:.1f} {units[0]}"
 
 
 def summarize_state(state: TrainState) -> str:
@@ -51,7 +54,7 @@ def summarize_state(state: TrainState) -> str:
 
 
 def _step(step: Any) -> str:
-    if isinstance(step, Tracer) or not hasattr(step, "dtype"):
+    if isinstance(step, Tracer) or not hasattr(step, "__array__"):
         return str(step)
     if isinstance(step, jax.Array) and step.is_deleted():
         return "deleted"
@@ -104,7 +107,9 @@ class _Drawn:
 
 def _draw_key(key: Any) -> Any:
     """A single typed key in one line; whatever else it is, as it is."""
-    if not is_key(key) or isinstance(key, Tracer) or key.ndim or key.is_deleted():
+    if not isinstance(key, jax.Array) or not is_key(key) or isinstance(key, Tracer):
+        return key
+    if key.ndim or key.is_deleted():
         return key
     bits = " ".join(map(str, np.asarray(jax.random.key_data(key))))
     return _Drawn(f"<key {jax.random.key_impl(key)} {bits}>")
@@ -113,8 +118,7 @@ def _draw_key(key: Any) -> Any:
 def draw_state(node: TrainState, path: str | None, subtree_renderer: Any) -> Any:
     """A TrainState as its summary, its fields inside, parameters in the model's order."""
     fields = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
-    slots = jax.tree.leaves(node.model_without_params, is_leaf=_is_slot)
-    fields["params"] = in_order(node.params, [slot.key for slot in slots if _is_slot(slot)])
+    fields["params"] = in_order(node.params, models.parameter_order(node.model_without_params))
     fields["optimizer_def"] = _Drawn(describe_optimizer(node.optimizer_def))
     fields["root_rng"] = _draw_key(node.root_rng)
     return _node(
@@ -132,8 +136,15 @@ def in_order(values: Any, order: list[str]) -> Any:
     """A dict with its keys in a given order, the others after them. jit sorts keys; people do not."""
     if not isinstance(values, dict):
         return values
-    known = dict.fromkeys(key for key in order if key in values)
-    return {key: values[key] for key in [*known, *(key for key in values if key not in known)]}
+    place = {key: position for position, key in enumerate(order)}
+
+    def position(key: str) -> int:
+        """That of the key itself, or of the parameter whose arrays it is one of."""
+        while key not in place and "/" in key:
+            key = key.rsplit("/", 1)[0]
+        return place.get(key, len(place))
+
+    return {key: values[key] for key in sorted(values, key=position)}
 
 
 def draw_context(node: Context, path: str | None, subtree_renderer: Any) -> Any:
@@ -145,10 +156,6 @@ def draw_context(node: Context, path: str | None, subtree_renderer: Any) -> Any:
         fields["rng"] = _draw_key(node.rng)
     color = "#c9a66b"
     return _node("Context", summary, fields, color=color, path=path, render=subtree_renderer, folded=False)
-
-
-def _is_slot(node: Any) -> bool:
-    return isinstance(node, (ParameterSlot, StateVariableSlot))
 
 
 def draw_slot(node: Any, path: str | None, subtree_renderer: Any) -> Any:
