@@ -18,6 +18,7 @@ import numpy as np
 import optax
 import pytest
 from penzai import pz
+from penzai.deprecated.v1 import pz as v1
 from penzai.models.simple_mlp import MLP
 
 import toolshed
@@ -351,7 +352,7 @@ TABLE = [
     ),
     Misuse(
         "a parameter that is no array",
-        lambda: initial(scale_by("three")),
+        lambda: initial(v1.nn.Parameter("three", name="factor")),  # a v2 parameter refuses it itself
         ModelError,
         r"^Parameter 'factor' at .* holds str, expected an array\.",
     ),

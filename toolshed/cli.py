@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
 import shutil
 import sys
@@ -73,6 +74,8 @@ def open_lab(options: Sequence[str]) -> int:
 
 def run_demo(steps: int) -> int:
     """Trains the first notebook's model on handwritten digits and prints what it sees."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack an arrow or a block
     from toolshed.demo import train_digits  # imports jax, which takes a while
 
     train_digits(steps)

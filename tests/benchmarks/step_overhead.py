@@ -19,9 +19,11 @@ How it is measured, because such numbers are easy to get wrong:
 - What a call of `Trainer.fit` or of Keras' `fit` costs once (a copy of the state, say) is taken off, by a
   run of one step, and shown in a line of its own.
 - The loss after 32 steps is shown, to see that all of them train.
+- How far to trust a ratio, the row ``jit`` tells: it is the limit's program, compiled a second time. Where
+  there are thousands of leaves (D), two such twins differ by ten percent and more on a busy machine.
 
 Needs ``pip install "jax-toolshed[lab,bench]"``; what is missing is left out. A quiet machine helps more
-than more rounds. All four models take about a quarter of an hour on two cores, most of it compiling D.
+than more rounds. All four models take about twenty minutes on two cores, most of it compiling C and D.
 """
 
 from __future__ import annotations

@@ -230,7 +230,10 @@ def test_keys_of_all_kinds_are_taken(key):
     [
         ({"loss_fn_state": {"name": "text"}}, "Expected an array at 'loss_fn_state/name', got str."),
         ({"model_state": {"x": b"bytes"}}, "Expected an array at 'model_state/x', got bytes."),
-        ({"loss_fn_state": [jnp.ones(1), len]}, "Expected an array at 'loss_fn_state/1', got builtin_function_or_method."),
+        (
+            {"loss_fn_state": [jnp.ones(1), len]},
+            "Expected an array at 'loss_fn_state/1', got builtin_function_or_method.",
+        ),
     ],
 )
 def test_what_is_no_array_is_an_error_that_names_its_place(fields, where):

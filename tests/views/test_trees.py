@@ -80,7 +80,7 @@ def test_a_state_s_line_counts_bytes_by_type_and_writes_large_numbers_in_groups(
         (999_949, "999.9 kB"),
         (1_000_000, "1.0 MB"),
         (14_000_000_000, "14.0 GB"),
-        (2_500_000_000_000, "2500.0 GB"),
+        (2_500_000_000_000, "2.5 TB"),
     ],
 )
 def test_bytes_are_written_in_the_largest_unit_that_leaves_at_least_one(number, words):

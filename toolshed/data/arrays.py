@@ -58,6 +58,8 @@ class ArrayStream:
         self.size = _common_length(self._arrays)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise DataError(f"batch_size is {batch_size!r}; expected a whole number from 1.")
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise DataError(f"seed is {seed!r}; expected a whole number from 0.")
         if last not in ("keep", "drop", "mask"):
             raise DataError(f"last is {last!r}; expected 'keep', 'drop' or 'mask'.")
         if last == "drop" and batch_size > self.size:
@@ -126,7 +128,10 @@ class ArrayStream:
         if different:
             lines = ", ".join(f"{name} {state[name]!r} is not {here[name]!r}" for name in different)
             raise DataError(f"The saved position is of another stream: {lines}.")
-        self.position = int(state["position"])
+        position = state["position"]
+        if not isinstance(position, (int, np.integer)) or position < 0:
+            raise DataError(f"The saved position is {position!r}; expected a whole number from 0.")
+        self.position = int(position)
 
     @property
     def fingerprint(self) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from toolshed.errors import DataError, ExhaustedWarning
 
@@ -15,8 +17,16 @@ def feed(data: Iterable[Any], steps: int | None) -> Iterator[Any]:
     Raises:
       DataError: there is no batch at all, or ``data`` cannot be iterated.
     """
-    if steps is not None and steps < 0:
-        raise DataError(f"steps is {steps}; expected at least 0.")
+    if steps is not None:
+        if not isinstance(steps, (int, np.integer)):
+            raise DataError(f"steps is {steps!r}; expected a whole number, or None for one pass.")
+        if steps < 0:
+            raise DataError(f"steps is {steps}; expected at least 0.")
+    if isinstance(data, Mapping):
+        raise DataError(
+            f"Expected an iterable of batches, got one dict with {', '.join(map(str, data)) or 'no entry'}."
+            " For a single batch pass [batch]; for arrays, toolshed.data.from_arrays."
+        )
     if not isinstance(data, Iterable):
         raise DataError(f"Expected an iterable of batches, got {type(data).__name__}.")
     return _feed(data, steps)

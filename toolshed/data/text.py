@@ -44,7 +44,14 @@ class Characters:
             raise ValueError(f"The character {error.args[0]!r} is not in the alphabet.") from None
 
     def decode(self, numbers: Int[np.ndarray, "..."]) -> str:
-        """The text of an array of numbers."""
+        """The text of an array of numbers.
+
+        Raises:
+          ValueError: a number stands for no character.
+        """
+        wrong = [int(number) for number in np.ravel(numbers) if not 0 <= number < len(self)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no character; there are {len(self)}, counted from 0.")
         return "".join(self.alphabet[int(number)] for number in np.ravel(numbers))
 
 

@@ -179,5 +179,10 @@ class Collection(pz.Struct):
 
 def collection(**metrics: Metric) -> Collection:
     """An empty collection of metrics by name."""
+    for name, metric in metrics.items():
+        if not isinstance(metric, Metric):
+            raise ToolshedError(
+                f"The metric {name!r} is {describe(metric)}; expected one like toolshed.metrics.Accuracy()."
+            )
     definition = Definition(metrics)
     return Collection({name: metric.empty() for name, metric in metrics.items()}, definition)

@@ -132,7 +132,8 @@ class TrainState(pz.Struct):
           StateError: ``optimizer_def`` or ``root_rng`` is something else.
         """
         _check_optimizer(optimizer_def)
-        _check_key(root_rng)
+        check_key(root_rng)
+        check_metrics(metrics)
         own = _Owner(model_without_params)
         params = {path: own(f"params/{path}", value) for path, value in params.items()}
         for path, value in params.items():
@@ -330,7 +331,17 @@ def _check_optimizer(optimizer: Any) -> None:
         )
 
 
-def _check_key(key: Any) -> None:
+def check_metrics(metrics: Any) -> None:
+    """Raises `StateError` if these are neither metrics that merge nor None."""
+    if metrics is not None and not hasattr(metrics, "merge_states"):
+        raise StateError(
+            f"Expected metrics made by toolshed.metrics.collection(name=metric, …), or None; got"
+            f" {paths.describe(metrics)}."
+        )
+
+
+def check_key(key: Any) -> None:
+    """Raises `StateError` if this is not one random key."""
     typed = is_key(key)
     raw = hasattr(key, "dtype") and key.dtype == jnp.uint32 and getattr(key, "ndim", 0) == 1
     if not ((typed and key.ndim == 0) or raw):

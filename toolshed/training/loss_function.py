@@ -46,17 +46,22 @@ def name_of(loss_fn: Callable[..., Any]) -> str:
     return getattr(loss_fn, "__name__", type(loss_fn).__name__)
 
 
+def check_is_batch(batch: Any) -> None:
+    """Raises `BatchError` if this is no dict by name."""
+    if not isinstance(batch, Mapping) or not all(isinstance(name, str) for name in batch):
+        raise BatchError(
+            f"Expected a batch as a dict by name, because the loss function takes its entries by name;"
+            f" got {paths.describe(batch)}. Wrap it: {{'x': x, 'y': y}}."
+        )
+
+
 def check_batch(loss_fn: Callable[..., Any], batch: Any) -> None:
     """Checks that ``loss_fn`` can be called with this batch.
 
     Raises:
       BatchError: the batch is no dict by name, or its names are not those that the function takes.
     """
-    if not isinstance(batch, Mapping) or not all(isinstance(name, str) for name in batch):
-        raise BatchError(
-            f"Expected a batch as a dict by name, because the loss function takes its entries by name;"
-            f" got {paths.describe(batch)}. Wrap it: {{'x': x, 'y': y}}."
-        )
+    check_is_batch(batch)
     try:
         signature = inspect.signature(loss_fn)
     except (TypeError, ValueError):

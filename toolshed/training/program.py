@@ -209,8 +209,8 @@ def _scalars(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[jax.Arra
     context = Context(**fields)
     scalars = []
     for path in names:
-        value = jnp.asarray(context[path])
-        if value.ndim:
+        value = context[path]
+        if getattr(value, "shape", None) != ():
             raise ValueError(f"Only scalars can be recorded; {path!r} is {describe(value)}.")
         scalars.append(value)
     return scalars

@@ -16,6 +16,7 @@ from toolshed.keys import raw_key
 from toolshed.state import TrainState
 from toolshed.training.carried import Carried
 from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
+from toolshed.training.loss_function import check_is_batch
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation, Skeleton
 from toolshed.training.signature import Signature
@@ -315,6 +316,7 @@ class _Program:
         batch: Any,
         block: Any,
     ) -> Any:
+        check_is_batch(batch)
         self._owner.traces += 1
         signature = Signature(
             params=params, opt_state=opt_state, model_state=model_state, rest=rest, batch=batch
@@ -390,6 +392,8 @@ def _explain(error: Exception, state: Any, batch: Any) -> None:
         raise StateError(f"Expected a TrainState, got {paths.describe(state)}.") from None
     if isinstance(error, (RuntimeError, ValueError)) and "deleted" in str(error):
         state.check_alive()
+    if isinstance(error, TypeError) and not isinstance(batch, dict):
+        check_is_batch(batch)
     if isinstance(error, TypeError) and isinstance(batch, dict):
         for name, leaf in paths.flatten(batch).items():
             if not isinstance(leaf, (int, float, complex)) and not hasattr(leaf, "named_shape"):

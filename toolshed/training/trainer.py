@@ -15,10 +15,10 @@ import optax
 
 from toolshed import models, paths
 from toolshed.data import batch_size, feed, stack
-from toolshed.errors import ModelError, NonFiniteError
+from toolshed.errors import ModelError, NonFiniteError, StateError
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.metrics import Collection
-from toolshed.state import TrainState
+from toolshed.state import TrainState, check_key, check_metrics
 from toolshed.training import loss_function
 from toolshed.training.context import Context
 from toolshed.training.interrupts import InterruptGuard
@@ -81,6 +81,7 @@ class Trainer:
         steps_per_call: int = 1,
         check_finite: bool = True,
     ):
+        check_metrics(metrics)
         self.model = model
         self.optimizer = optimizer
         self.loss_fn = loss_fn
@@ -107,6 +108,7 @@ class Trainer:
         Raises:
           ModelError: ``model`` is neither a model nor a function that builds one.
         """
+        check_key(rng)
         model = self.model
         if not models.is_model(model):
             if not callable(model):
@@ -157,6 +159,7 @@ class Trainer:
         Whatever ends it early, Ctrl-C too, the state of the last completed step is in `last_state`. Only
         a failure of the device itself takes the steps since the start of this call with it.
         """
+        _check_state(state)
         batches = feed(data, steps)
         if steps == 0:
             return state
@@ -250,6 +253,7 @@ class Trainer:
           *inputs: what the model is called with: arrays or named arrays.
           **side_inputs: by name, likewise.
         """
+        _check_state(state)
         skeleton = Skeleton(models.evaluation_mode(state.model_without_params))
 
         def build() -> Callable[..., Any]:
@@ -276,6 +280,7 @@ class Trainer:
         Raises:
           DataError: ``data`` gave no batch.
         """
+        _check_state(state)
         skeleton = Skeleton(models.evaluation_mode(state.model_without_params))
         run = self._compiled(("evaluate", skeleton.identity), lambda: self._build_evaluation(skeleton))
         in_order = getattr(data, "in_order", None)
@@ -323,6 +328,12 @@ class Trainer:
         if identity not in self._evaluations:
             self._evaluations[identity] = build()
         return self._evaluations[identity]
+
+
+def _check_state(state: Any) -> None:
+    if not isinstance(state, TrainState):
+        raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
+    state.check_alive()
 
 
 def _shapes(batch: Any) -> tuple[Any, ...]:

@@ -118,7 +118,8 @@ def _draw_key(key: Any) -> Any:
 def draw_state(node: TrainState, path: str | None, subtree_renderer: Any) -> Any:
     """A TrainState as its summary, its fields inside, parameters in the model's order."""
     fields = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
-    fields["params"] = in_order(node.params, models.parameter_order(node.model_without_params))
+    if models.is_model(node.model_without_params):
+        fields["params"] = in_order(node.params, models.parameter_order(node.model_without_params))
     fields["optimizer_def"] = _Drawn(describe_optimizer(node.optimizer_def))
     fields["root_rng"] = _draw_key(node.root_rng)
     return _node(
