@@ -352,7 +352,7 @@ def test_the_model_of_a_donated_state_is_an_error_that_says_where_to_look():
     state = TrainState.initial_state(case.model, optax.sgd(0.5), jax.random.key(1))
     after, _ = toolshed.build_train_step(case.loss_fn, donate=True)(state, case.batch)
     message = (
-        "The arrays of this state are gone (params/mlp/Affine_0/Linear.weights is deleted): it was given to a"
+        "The arrays of this state are gone (params/mlp/Affine_0/AddBias.bias is deleted): it was given to a"
         " step that donates. Use the state that the step returned, or build the step without donate=True."
     )
     for use in (

@@ -121,7 +121,7 @@ def flatten_value(key: str, value: Any, *, where: str) -> Value:
     return Value(arrays, structure, description)
 
 
-def add_arrays(values: dict[str, jax.Array], arrays: Mapping[str, jax.Array], place: str) -> None:
+def add_arrays(values: dict[str, Any], arrays: Mapping[str, Any], place: str) -> None:
     """Puts the arrays of one parameter among those of the others.
 
     Raises:

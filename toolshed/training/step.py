@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,16 +9,15 @@ import jax
 import numpy as np
 
 from toolshed import paths
-from toolshed.errors import BatchError, NonFiniteError, RetraceWarning, StateError
+from toolshed.errors import BatchError, NonFiniteError, StateError
 from toolshed.gradients import GradientStrategy, backprop
-from toolshed.keys import raw_key
 from toolshed.state import TrainState
 from toolshed.training.carried import Carried
+from toolshed.training.compiled import Program, Ready
 from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
 from toolshed.training.loss_function import check_is_batch
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation, Skeleton
-from toolshed.training.signature import Signature
 from toolshed.training.tape import Tape
 
 # Fields that the caller has in hand already: nothing is computed or copied to fill them.
@@ -140,8 +138,8 @@ class TrainStep:
         self._donate = donate
         self._placement = Placement(train_state_shardings, batch_shardings)
         self._check_finite = check_finite
-        self._programs: dict[Any, _Program] = {}
-        self._ready: _Ready | None = None
+        self._programs: dict[Any, Program] = {}
+        self._ready: Ready | None = None
 
     def tape(self, capacity: int = 1024) -> Tape:
         """An empty tape for this step's recorded scalars, with ``capacity`` rows in a block."""
@@ -225,7 +223,7 @@ class TrainStep:
         _set(new_state, "__dict__", new)
         return new_state, make_context(out)
 
-    def _prepare(self, state: Any) -> _Ready:
+    def _prepare(self, state: Any) -> Ready:
         """What is the same for all steps with this state's skeleton, key and optimiser."""
         if not isinstance(state, TrainState):
             raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
@@ -238,9 +236,9 @@ class TrainStep:
             if len(self._programs) >= _MAX_PROGRAMS:
                 self._programs.pop(next(iter(self._programs)))
             program = self._programs[identity] = self._compile(state, skeleton)
-        return _Ready(program, state, skeleton.constants, self._placement)
+        return Ready(program, state, skeleton.constants, self._placement)
 
-    def _compile(self, state: TrainState, skeleton: Skeleton) -> _Program:
+    def _compile(self, state: TrainState, skeleton: Skeleton) -> Program:
         def computation(outputs: tuple[str, ...], *, check_finite: bool) -> Computation:
             return Computation(
                 state,
@@ -254,10 +252,19 @@ class TrainStep:
             )
 
         full = computation(self._computed, check_finite=self._check_finite)
-        if not self._observed_apart:
-            return _Program(self, full, state)
-        lean = computation(("loss_total",), check_finite=False)
-        return _Program(self, lean, state, observed=full)
+        lean = computation(("loss_total",), check_finite=False) if self._observed_apart else full
+        return Program(
+            lean,
+            observed=full if self._observed_apart else None,
+            state=state,
+            donate=self._donate,
+            kept=self._kept,
+            placement=self._placement,
+            traced=self._traced,
+        )
+
+    def _traced(self) -> None:
+        self.traces += 1
 
     def _raise_if_not_finite(self, finite: jax.Array, old: Mapping[str, Any]) -> None:
         flags = np.asarray(finite)
@@ -273,101 +280,6 @@ class TrainStep:
             " unchanged. A lower learning rate, gradient clipping or a look at this batch may help.",
             step=step,
         )
-
-
-class _Program:
-    """A computation, compiled by jax for each batch shape that comes.
-
-    Attributes:
-      run: the compiled step.
-      observe: the compiled computation of the Context alone, where that is a program of its own.
-    """
-
-    def __init__(
-        self,
-        owner: TrainStep,
-        computation: Computation,
-        state: TrainState,
-        observed: Computation | None = None,
-    ):
-        self._owner = owner
-        self._computation = computation
-        self._first: Signature | None = None
-        self._taped: set[bool] = set()  # traced with a tape, without one, or both
-        self._keep_alive = state.optimizer_def  # its id is part of the program's identity
-        donated = [3, 7] if owner._donate else [7]  # step, loss function's state, metrics; the tape's block
-        for position, name in enumerate(("params", "opt_state", "model_state")):
-            if owner._donate and name not in owner._kept:
-                donated.append(position)
-        placement = owner._placement
-        self.run = jax.jit(self._trace, donate_argnums=tuple(donated), **placement.jit_arguments())
-        self.observe = None
-        if observed is not None:
-            self.observe = jax.jit(observed.fields, **placement.jit_arguments(observing=True))
-
-    def _trace(
-        self,
-        params: Any,
-        opt_state: Any,
-        model_state: Any,
-        rest: Any,
-        constants: Any,
-        key: Any,
-        batch: Any,
-        block: Any,
-    ) -> Any:
-        check_is_batch(batch)
-        self._owner.traces += 1
-        signature = Signature(
-            params=params, opt_state=opt_state, model_state=model_state, rest=rest, batch=batch
-        )
-        taped = block is not None
-        known, self._taped = taped in self._taped, {*self._taped, taped}
-        if self._first is None:
-            out = self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
-            self._first = signature
-            return out
-        signature.check_batch_structure(self._first)
-        if known or not signature.same_as(self._first):
-            warnings.warn(
-                f"The training step is compiled again: {signature.changes(self._first)}. Each shape is"
-                " compiled once; to avoid it, drop or pad the last batch (last='drop', last='mask').",
-                RetraceWarning,
-                stacklevel=2,
-            )
-        return self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
-
-
-class _Ready:
-    """Everything about a call that does not change from step to step, compared by identity."""
-
-    __slots__ = (
-        "constants",
-        "key",
-        "metrics",
-        "observe",
-        "optimizer_def",
-        "placement",
-        "root_rng",
-        "run",
-        "skeleton",
-    )
-
-    def __init__(
-        self, program: _Program, state: TrainState, constants: tuple[Any, ...], placement: Placement
-    ):
-        self.run = program.run
-        self.observe = program.observe
-        self.skeleton = state.model_without_params
-        self.root_rng = state.root_rng
-        self.optimizer_def = state.optimizer_def
-        self.metrics = None if state.metrics is None else state.metrics.definition
-        self.placement = placement if placement.is_given else None
-        self.constants = placement.replicate(constants)
-        self.key = placement.replicate(raw_key(state.root_rng))
-
-    def has_metrics_of(self, metrics: Any) -> bool:
-        return metrics is not None and self.metrics is not None and metrics.definition is self.metrics
 
 
 _new_object = object.__new__

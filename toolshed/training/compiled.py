@@ -1,0 +1,123 @@
+"""A step's computation as compiled code, and what is the same for all calls of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from toolshed.errors import RetraceWarning
+from toolshed.keys import raw_key
+from toolshed.state import TrainState
+from toolshed.training.loss_function import check_is_batch
+from toolshed.training.placement import Placement
+from toolshed.training.program import Computation
+from toolshed.training.signature import Signature
+
+
+class Program:
+    """A computation, compiled by jax for each batch shape that comes.
+
+    Args:
+      computation: the step.
+      observed: the computation of the Context, where that is a program of its own.
+      state: any state that the computation is for.
+      donate: whether the memory of what changes is given away.
+      kept: Context fields that are the arguments themselves, so that those are not given away.
+      placement: where the arguments lie.
+      traced: called whenever the step is traced.
+
+    Attributes:
+      run: the compiled step.
+      observe: the compiled computation of the Context, or None.
+    """
+
+    def __init__(
+        self,
+        computation: Computation,
+        *,
+        observed: Computation | None,
+        state: TrainState,
+        donate: bool,
+        kept: tuple[str, ...],
+        placement: Placement,
+        traced: Callable[[], None],
+    ):
+        self._computation = computation
+        self._report_trace = traced
+        self._first: Signature | None = None
+        self._taped: set[bool] = set()  # traced with a tape, without one, or both
+        self._keep_alive = state.optimizer_def  # its id is part of the program's identity
+        donated = [3, 7] if donate else [7]  # step, loss function's state, metrics; the tape's block
+        for position, name in enumerate(("params", "opt_state", "model_state")):
+            if donate and name not in kept:
+                donated.append(position)
+        self.run = jax.jit(self._trace, donate_argnums=tuple(donated), **placement.jit_arguments())
+        self.observe = None
+        if observed is not None:
+            self.observe = jax.jit(observed.fields, **placement.jit_arguments(observing=True))
+
+    def _trace(
+        self,
+        params: Any,
+        opt_state: Any,
+        model_state: Any,
+        rest: Any,
+        constants: Any,
+        key: Any,
+        batch: Any,
+        block: Any,
+    ) -> Any:
+        check_is_batch(batch)
+        self._report_trace()
+        signature = Signature(
+            params=params, opt_state=opt_state, model_state=model_state, rest=rest, batch=batch
+        )
+        taped = block is not None
+        known, self._taped = taped in self._taped, {*self._taped, taped}
+        if self._first is None:
+            out = self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
+            self._first = signature
+            return out
+        signature.check_batch_structure(self._first)
+        if known or not signature.same_as(self._first):
+            warnings.warn(
+                f"The training step is compiled again: {signature.changes(self._first)}. Each shape is"
+                " compiled once; to avoid it, drop or pad the last batch (last='drop', last='mask').",
+                RetraceWarning,
+                stacklevel=2,
+            )
+        return self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
+
+
+class Ready:
+    """Everything about a call that does not change from step to step, compared by identity."""
+
+    __slots__ = (
+        "constants",
+        "key",
+        "metrics",
+        "observe",
+        "optimizer_def",
+        "placement",
+        "root_rng",
+        "run",
+        "skeleton",
+    )
+
+    def __init__(self, program: Program, state: TrainState, constants: tuple[Any, ...], placement: Placement):
+        self.run = program.run
+        self.observe = program.observe
+        self.skeleton = state.model_without_params
+        self.root_rng = state.root_rng
+        self.optimizer_def = state.optimizer_def
+        self.metrics = None if state.metrics is None else state.metrics.definition
+        self.placement = placement if placement.is_given else None
+        self.constants = placement.replicate(constants)
+        self.key = placement.replicate(raw_key(state.root_rng))
+
+    def has_metrics_of(self, metrics: Any) -> bool:
+        """True if these metrics are of the collection that the step was prepared for."""
+        return metrics is not None and self.metrics is not None and metrics.definition is self.metrics
