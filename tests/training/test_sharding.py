@@ -17,6 +17,7 @@ import pytest
 
 SCRIPT = """
 import json
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -46,15 +47,19 @@ def by_first_axis(leaf):
 
 
 def train(train_state_shardings=None, **options):
-    state = jax.tree.map(jnp.copy, new_state(case, optimizer))  # the model's own arrays are not given away
+    metrics = toolshed.metrics.collection(loss=toolshed.metrics.Mean("loss_total"))
+    state = new_state(case, optimizer, metrics=metrics)
+    state = jax.tree.map(jnp.copy, state)  # the model's own arrays are not given away
     if train_state_shardings == "by leaf":
         train_state_shardings = jax.tree.map(by_first_axis, state)
     step = toolshed.build_train_step(case.loss_fn, train_state_shardings=train_state_shardings, **options)
     k, losses, compiled_later = step.steps_per_call, [], []
+    tape = step.tape(capacity=3)  # several blocks, each of which starts out on one device
     for at in range(0, 8, k):
         batch = data[at] if k == 1 else toolshed.data.stack(data[at : at + k])
-        with count_compilations() as compiled:
-            previous, (state, context) = state, step(state, batch)
+        with count_compilations() as compiled, warnings.catch_warnings():
+            warnings.simplefilter("ignore", toolshed.errors.RetraceWarning)  # they are counted instead
+            previous, (state, context) = state, step(state, batch, tape)
         compiled_later += compiled if at else []
         losses += np.ravel(context.loss_total).tolist()
     bias = state.params["mlp/Affine_0/AddBias.bias"]
@@ -62,6 +67,8 @@ def train(train_state_shardings=None, **options):
         "losses": losses,
         "params": {path: np.ravel(value).tolist() for path, value in state.params.items()},
         "step": int(state.step),
+        "taped": np.ravel(tape.take().values).tolist(),
+        "mean": state.compute_metrics()["loss"],
         "traces": step.traces,
         "compiled_later": compiled_later,
         "donated": all(value.is_deleted() for value in previous.params.values()),
@@ -128,6 +135,8 @@ def test_eight_devices_agree_with_one(name):
     assert eight["devices"] == 8 != one["devices"]
     assert eight["step"] == one["step"] == 8
     assert eight["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert eight["taped"] == pytest.approx(one["losses"], rel=1e-5)
+    assert eight["mean"] == pytest.approx(sum(one["losses"]) / 8, rel=1e-5)
     assert set(eight["params"]) == set(one["params"])
     for path, expected in one["params"].items():
         assert eight["params"][path] == pytest.approx(expected, rel=1e-5, abs=1e-5)
