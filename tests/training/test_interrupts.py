@@ -23,7 +23,15 @@ from tests.training.by_hand import differing, values_of
 from toolshed import Trainer, TrainState
 from toolshed.training.interrupts import InterruptGuard
 
-FOREVER = 10_000_000
+FOREVER = 200_000  # steps; an interrupt comes long before
+
+
+@pytest.fixture(autouse=True)
+def interrupts_arrive() -> Iterator[None]:
+    """A process that a shell started in the background ignores SIGINT; here it raises, as in a notebook."""
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, outer)
 
 
 def make_trainer(**options: Any) -> Trainer:
@@ -220,10 +228,10 @@ def test_two_interrupts_in_a_row_at_any_line_of_the_loop_leave_a_state_that_can_
 
 
 SCRIPT = """
-import sys
-import jax, numpy as np
+import signal, sys
 from tests.training.test_interrupts import DATA, FOREVER, differing, clean_run, start, trainer_of, values_of
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 trainer = trainer_of(1)
 state, ends = start(trainer), []
 for _ in range(int(sys.argv[1])):
