@@ -310,7 +310,8 @@ class _Owner:
             raise StateError(f"Expected an array at {where!r}, got {paths.describe(leaf)}.")
         if not is_key(leaf):
             try:
-                leaf = jnp.asarray(leaf)
+                # numpy's memory is copied: it may change, and some versions of jax would go on using it
+                leaf = leaf if isinstance(leaf, jax.Array) else jnp.array(leaf)
             except TypeError as error:
                 where = "/".join([name, *map(paths.key_string, keys)])
                 raise StateError(f"Expected an array at {where!r}, got {paths.describe(leaf)}.") from error
