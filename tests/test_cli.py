@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -45,10 +46,14 @@ def test_a_number_of_steps_that_is_none_is_told_in_one_line(capsys):
     assert capsys.readouterr().err == "toolshed: steps is -1; expected at least 0.\n"
 
 
-def test_the_demo_prints_on_a_terminal_that_knows_few_characters():
-    done = run("demo", "--steps", "2", PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
-    assert done.returncode == 0, done.stderr
-    assert "test accuracy" in done.stdout
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_the_demo_prints_on_a_terminal_that_knows_few_characters(encoding, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    status = cli.main(["demo", "--steps", "2"])
+    terminal.flush()
+    assert status == 0
+    assert "test accuracy" in terminal.buffer.getvalue().decode(encoding)
 
 
 WITHOUT_JUPYTERLAB = """

@@ -88,8 +88,10 @@ by_name = {"x": first_axis, "y": first_axis}
 stacked = NamedSharding(mesh, PartitionSpec(None, "data"))
 found = {
     "one device": train(),
-    "only the batch": attempt(batch_shardings=first_axis),
-    "data parallel": attempt(batch_shardings=first_axis, train_state_shardings=everywhere),
+    "only the batch": attempt(batch_shardings=first_axis, fields=("loss_total",)),
+    "data parallel": attempt(
+        batch_shardings=first_axis, train_state_shardings=everywhere, fields=("loss_total",)
+    ),
     "data parallel, donated": attempt(
         batch_shardings=by_name, train_state_shardings=everywhere, donate=True
     ),

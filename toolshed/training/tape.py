@@ -107,8 +107,10 @@ class Tape:
 
     def turn(self) -> None:
         """Starts a new block; what the old one holds is there to be taken."""
-        self._full.append(self.block)
-        self.block = new_block(self.capacity, len(self.names))
+        full, empty = self.block, new_block(self.capacity, len(self.names))
+        self._full.append(full)
+        # It lies where the step wants it, or the step would be traced again.
+        self.block = jax.device_put(empty, full.sharding) if full.committed else empty
         self._free = self.capacity
 
     def take(self) -> Rows:
