@@ -97,8 +97,8 @@ def transformer() -> Task:
         {
             "penzai": _transformer_penzai,
             "penzai v1": _transformer_v1,
-            "flax": peer_models.flax_transformer,
-            "equinox": peer_models.equinox_transformer,
+            "flax": lambda: peer_models.flax_transformer(*_transformer_values()),
+            "equinox": lambda: peer_models.equinox_transformer(*_transformer_values()),
         },
     )
 
@@ -189,6 +189,18 @@ def _transformer_penzai() -> tuple[Any, Forward]:
     )
     model = llamalike_common.build_llamalike_transformer(config, jax.random.key(0))
     return model, lambda model, x: model(pz.nx.wrap(x, "batch", "seq")).unwrap("batch", "seq", "vocabulary")
+
+
+def _transformer_values() -> tuple[list[jax.Array], peer_models.Apply]:
+    """The values of penzai's transformer, and its forward pass as a function of them."""
+    model, forward = _transformer_penzai()
+    skeleton, variables = pz.unbind_params(model, freeze=True)
+    values, structure = jax.tree.flatten(variables)
+
+    def apply(values: list[jax.Array], x: jax.Array) -> jax.Array:
+        return forward(pz.bind_variables(skeleton, jax.tree.unflatten(structure, values)), x)
+
+    return values, apply
 
 
 def _transformer_v1() -> tuple[Any, Forward]:

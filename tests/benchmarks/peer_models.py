@@ -1,7 +1,8 @@
 """The benchmark's models in Flax NNX, Equinox and Keras, which are imported only when they are used.
 
 They have the layers and sizes of the penzai models in `models`, put together as each library's own
-documentation does it.
+documentation does it. The transformers hold penzai's values in their own layers and compute with penzai's
+forward pass: attention is written in many ways, and one library's is no measure of another's training.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 
 BLOCKS, WIDTH, HEADS, NEURONS = 12, 64, 4, 128  # of the transformer
 SEQUENCE, VOCABULARY = 64, 256
+
+Apply = Callable[[list[jax.Array], jax.Array], jax.Array]  # a forward pass on a model's values and inputs
 
 _LINEAR = {
     **dict.fromkeys(("query", "key", "value", "output"), (WIDTH, WIDTH)),
@@ -57,8 +60,8 @@ def keras_mlp(sizes: list[int]) -> tuple[Any, Callable[..., Any]]:
     return model, lambda model, x: model(x)
 
 
-def flax_transformer() -> tuple[Any, Callable[..., Any]]:
-    """A decoder of NNX layers."""
+def flax_transformer(values: list[jax.Array], apply: Apply) -> tuple[Any, Callable[..., Any]]:
+    """The layers of a decoder in NNX, as holders of ``values``."""
     from flax import nnx
 
     rngs = nnx.Rngs(0)
@@ -72,41 +75,27 @@ def flax_transformer() -> tuple[Any, Callable[..., Any]]:
         blocks=nnx.List([block() for _ in range(BLOCKS)]),
         final_norm=nnx.RMSNorm(WIDTH, rngs=rngs),
     )
-
-    def forward(model: Any, x: jax.Array) -> jax.Array:
-        hidden = _decoder(model, model["embed"](x), lambda layer, x: layer(x))
-        return model["embed"].attend(hidden)
-
-    return model, forward
+    nnx.update(model, jax.tree.unflatten(jax.tree.structure(nnx.state(model, nnx.Param)), values))
+    return model, lambda model, x: apply(jax.tree.leaves(nnx.state(model, nnx.Param)), x)
 
 
-def equinox_transformer() -> tuple[Any, Callable[..., Any]]:
-    """A decoder of Equinox layers, which take one vector each."""
+def equinox_transformer(values: list[jax.Array], apply: Apply) -> tuple[Any, Callable[..., Any]]:
+    """The layers of a decoder in Equinox, as holders of ``values``."""
     import equinox as eqx
 
-    keys = iter(jax.random.split(jax.random.key(0), 1 + BLOCKS * len(_LINEAR)))
+    key = jax.random.key(0)
 
     def block() -> Any:
-        linear = {
-            name: eqx.nn.Linear(*sizes, use_bias=False, key=next(keys)) for name, sizes in _LINEAR.items()
-        }
+        linear = {name: eqx.nn.Linear(*sizes, use_bias=False, key=key) for name, sizes in _LINEAR.items()}
         return linear | {name: eqx.nn.RMSNorm(WIDTH, use_bias=False) for name in _NORMS}
 
-    table = jax.random.normal(next(keys), (VOCABULARY, WIDTH))
     model = {
-        "embed": eqx.nn.Embedding(weight=table * WIDTH**-0.5),
+        "embed": eqx.nn.Embedding(VOCABULARY, WIDTH, key=key),
         "blocks": [block() for _ in range(BLOCKS)],
         "final_norm": eqx.nn.RMSNorm(WIDTH, use_bias=False),
     }
-
-    def each(layer: Any, x: jax.Array) -> jax.Array:
-        return jax.vmap(jax.vmap(layer))(x)
-
-    def forward(model: Any, x: jax.Array) -> jax.Array:
-        hidden = _decoder(model, each(model["embed"], x), each)
-        return hidden @ model["embed"].weight.T
-
-    return model, forward
+    model = jax.tree.unflatten(jax.tree.structure(model), values)
+    return model, lambda model, x: apply(jax.tree.leaves(model), x)
 
 
 def flax_leaves(values: np.ndarray) -> tuple[Any, Callable[..., Any]]:
@@ -133,33 +122,3 @@ def regressions(leaves: list[jax.Array], x: jax.Array) -> list[jax.Array]:
       float32[100, batch, features] for each hundred.
     """
     return [jnp.stack(leaves[i : i + 100])[:, None] * x for i in range(0, len(leaves), 100)]
-
-
-def _decoder(model: Any, x: jax.Array, apply: Callable[[Any, jax.Array], jax.Array]) -> jax.Array:
-    """The blocks of the decoder on embedded tokens, float32[batch, sequence, width]."""
-    x = x * WIDTH**0.5
-    for block in model["blocks"]:
-        normed = apply(block["pre_attention"], x)
-        query, key, value = (
-            apply(block[name], normed).reshape(*x.shape[:2], HEADS, -1) for name in ("query", "key", "value")
-        )
-        attended = jax.nn.dot_product_attention(_rotate(query), _rotate(key), value, is_causal=True)
-        x = x + apply(block["post_attention"], apply(block["output"], attended.reshape(x.shape)))
-        normed = apply(block["pre_mlp"], x)
-        gated = jax.nn.gelu(apply(block["gate"], normed)) * apply(block["up"], normed)
-        x = x + apply(block["post_mlp"], apply(block["down"], gated))
-    return apply(model["final_norm"], x)
-
-
-def _rotate(x: jax.Array) -> jax.Array:
-    """Rotary position embedding of float32[batch, sequence, heads, projection].
-
-    References:
-      J. Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", arXiv:2104.09864,
-      with the halves of the projection as pairs.
-    """
-    half = x.shape[-1] // 2
-    angles = jnp.arange(x.shape[1])[:, None] * 10_000.0 ** (-jnp.arange(half) / half)
-    cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]
-    first, second = x[..., :half], x[..., half:]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -1,6 +1,6 @@
 """What a training step costs beside its arithmetic: microseconds per step, and how many times the limit.
 
-    python tests/benchmarks/step_overhead.py [--models A B C D] [--contenders NAME ...] [--rounds 9]
+    python tests/benchmarks/step_overhead.py [--models A B C D] [--contenders NAME ...] [--rounds 31]
                                              [--imports] [--json FILE]
 
 The limit is a hand-written jax loop on a dict of arrays, compiled ahead of time and donated, that fetches
@@ -10,8 +10,9 @@ equal. What each contender does is in `contenders` and `peer_contenders`, in a f
 
 How it is measured, because such numbers are easy to get wrong:
 - All contenders take turns in one process, in an order that moves on each round. A ratio is that of two
-  times from the same round; the table shows the median over the rounds, and the range.
-- Each is compiled and warmed up first. A measured run takes about 0.3 s of the limit's time, starts from
+  times from the same round; the table shows the median over the rounds, and the range. Many short rounds
+  say more than few long ones: a machine that others use, too, changes its speed from second to second.
+- Each is compiled and warmed up first. A measured run takes about 0.1 s of the limit's time, starts from
   fresh values after a garbage collection, and ends when the parameters are there.
 - The number of steps is the same for all, but for those that would take more than a second, and for
   `fit` (see below), whose runs take that second.
@@ -46,7 +47,7 @@ from models import TASKS, Task
 from peer_contenders import PEERS
 
 CONTENDERS = OURS | PEERS
-RUN = 0.3  # seconds that a measured run of the limit takes, about
+RUN = 0.1  # seconds that a measured run of the limit takes, about
 LONGEST_RUN = 1.0  # seconds; a contender that needs more makes fewer steps, to no less than 4
 WARM_STEPS = 32
 OPTIONAL = {"flax", "equinox", "keras"}
@@ -253,7 +254,7 @@ def arguments() -> argparse.Namespace:
         metavar="NAME",
         help=f"from {', '.join(CONTENDERS)}; the limit always takes part",
     )
-    parser.add_argument("--rounds", type=int, default=9, help="at least 7 for numbers to be quoted")
+    parser.add_argument("--rounds", type=int, default=31, help="at least 7 for numbers to be quoted")
     parser.add_argument("--imports", action="store_true", help="also measure what toolshed's import adds")
     parser.add_argument("--json", metavar="FILE", help="also write all single times to this file")
     return parser.parse_args()

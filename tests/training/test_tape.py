@@ -13,6 +13,7 @@ from toolshed import Tape
 from toolshed.training.tape import Rows, new_block, read_block, write_rows
 
 NAMES = ("loss_total", "aux/other")
+ARRAYS = [np.int32(number) for number in range(200)]  # one object a step's number, as states have it
 
 
 @jax.jit
@@ -23,8 +24,9 @@ def write(block: jax.Array, steps: jax.Array, first: jax.Array, second: jax.Arra
 def record(tape: Tape, numbers: list[int]) -> None:
     """Writes one row a number: the number itself and two values made of it."""
     steps = np.array(numbers, np.int32)
-    block = tape.reserve(NAMES, len(numbers))
-    tape.wrote(write(block, steps, steps / np.float32(8), -steps.astype(np.float32)), len(numbers))
+    block = tape.reserve(NAMES, len(numbers), ARRAYS[numbers[0]])
+    block = write(block, steps, steps / np.float32(8), -steps.astype(np.float32))
+    tape.wrote(block, len(numbers), ARRAYS[numbers[-1] + 1])
 
 
 def check(rows: Rows, numbers: list[int]) -> None:
@@ -60,6 +62,20 @@ def test_a_second_take_gives_only_what_came_since():
     check(tape.take(), [2])
 
 
+def test_steps_made_again_from_an_older_state_are_recorded_again():
+    tape = Tape(NAMES, 4)
+    for number in [5, 6, 7, 6, 7, 5]:
+        record(tape, [number])
+    check(tape.take(), [5, 6, 7, 6, 7, 5])
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_block_is_written_in_place(rows):
+    steps, block = jnp.arange(rows, dtype=jnp.int32), new_block(5_000, 2)
+    compiled = jax.jit(write, donate_argnums=0).lower(block, steps, steps / 8, steps / 8).compile()
+    assert "copy" not in compiled.as_text()
+
+
 def test_what_was_taken_is_the_caller_s_own():
     tape = Tape(NAMES, 2)
     record(tape, [1, 2])
@@ -90,7 +106,7 @@ def test_take_ready_waits_for_nothing_and_take_waits_for_the_device():
     slow_write(tape.block, np.int32(1), x).block_until_ready()
     record(tape, [0])
     jax.block_until_ready(tape._full)
-    tape.wrote(slow_write(tape.reserve(tape.names, 1), np.int32(1), x), 1)
+    tape.wrote(slow_write(tape.reserve(tape.names, 1, ARRAYS[1]), np.int32(1), x), 1, ARRAYS[2])
     slow = tape._full[-1]
     record(tape, [2])
     first, second = tape.take_ready(), tape.take_ready()
@@ -129,7 +145,7 @@ def test_the_bits_of_a_float_are_kept(bits):
     """NaN with its payload and sign, -0.0, both infinities, the smallest and largest denormal."""
     value = np.array([bits], np.uint32).view(np.float32)
     tape = Tape(NAMES, 2)
-    tape.wrote(write(tape.block, np.int32([0]), value, np.float32([1])), 1)
+    tape.wrote(write(tape.block, np.int32([0]), value, np.float32([1])), 1, ARRAYS[1])
     assert tape.take().values[:, 0].view(np.uint32).tolist() == [bits]
 
 
@@ -138,7 +154,7 @@ def test_the_bits_of_a_float_are_kept(bits):
 def test_any_bits_of_a_float_are_kept(bits):
     values = np.array(bits, np.uint32).view(np.float32)
     tape = Tape(NAMES, 3)
-    tape.wrote(write(tape.block, np.int32([5, 6, 7]), values, values[::-1]), 3)
+    tape.wrote(write(tape.block, np.int32([5, 6, 7]), values, values[::-1]), 3, ARRAYS[8])
     rows = tape.take()
     assert rows.steps.tolist() == [5, 6, 7]
     assert rows.values[:, 0].view(np.uint32).tolist() == bits
@@ -148,14 +164,15 @@ def test_any_bits_of_a_float_are_kept(bits):
 def test_other_types_are_recorded_as_the_nearest_float32():
     tape = Tape(("half", "count", "flag"), 2)
     scalars = [jnp.bfloat16([1.5]), jnp.int32([16_777_217]), jnp.array([True])]
-    tape.wrote(write_rows(tape.block, jnp.int32([0]), scalars), 1)
+    tape.wrote(write_rows(tape.block, jnp.int32([0]), scalars), 1, ARRAYS[1])
     assert tape.take().values.tolist() == [[1.5, 16_777_216.0, 1.0]]
 
 
 def test_a_tape_of_no_scalar_still_numbers_the_steps():
     tape = Tape((), 2)
     for number in range(3):
-        tape.wrote(write_rows(tape.reserve(tape.names, 1), jnp.int32([number]), []), 1)
+        block = tape.reserve(tape.names, 1, ARRAYS[number])
+        tape.wrote(write_rows(block, jnp.int32([number]), []), 1, ARRAYS[number + 1])
     rows = tape.take()
     assert rows.steps.tolist() == [0, 1, 2]
     assert rows.values.shape == (3, 0)
@@ -174,7 +191,7 @@ def test_a_step_that_records_other_scalars_is_an_error():
     with pytest.raises(
         ValueError, match=r"^This tape records loss_total, aux/other; the step records step\."
     ):
-        Tape(NAMES, 2).reserve(("step",), 1)
+        Tape(NAMES, 2).reserve(("step",), 1, ARRAYS[0])
 
 
 @pytest.mark.parametrize("capacity", [0, -1])

@@ -49,7 +49,7 @@ class Placement:
             return {"in_shardings": inputs}
         return {
             "in_shardings": (*inputs, self.replicated),
-            "out_shardings": (self._state, None, self.replicated),
+            "out_shardings": (tuple(self._state), None, self.replicated),
         }
 
     def fits(self, step: jax.Array) -> bool:

@@ -181,7 +181,7 @@ class TrainStep:
                 ready = self._ready = self._prepare(state)
                 old = state.__dict__
             metrics = old["metrics"]
-            block = None if tape is None else tape.reserve(self.record, self.steps_per_call)
+            block = None if tape is None else tape.reserve(self.record, self.steps_per_call, old["step"])
             params, opt_state, model_state = old["params"], old["opt_state"], old["model_state"]
             rest = (old["step"], old["loss_fn_state"], None if metrics is None else metrics.states)
             if ready.placement is not None and not ready.placement.fits(old["step"]):
@@ -199,17 +199,13 @@ class TrainStep:
         except Exception as error:
             _explain(error, state, batch)
             raise
-        if tape is not None:
-            tape.wrote(block, self.steps_per_call)
         step, loss_fn_state, metric_states = after[3]
-        new: dict[str, Any] = {
-            **old,
-            "step": step,
-            "params": after[0],
-            "opt_state": after[1],
-            "model_state": after[2],
-            "loss_fn_state": loss_fn_state,
-        }
+        if tape is not None:
+            tape.wrote(block, self.steps_per_call, step)
+        new = old.copy()
+        new["step"] = step
+        new["params"], new["opt_state"], new["model_state"] = after[0], after[1], after[2]
+        new["loss_fn_state"] = loss_fn_state
         if metrics is not None:
             new["metrics"] = metrics.with_states(metric_states)
         if self._kept:

@@ -28,8 +28,8 @@ class Rows(NamedTuple):
 
 
 def new_block(capacity: int, width: int) -> Int32[Array, "rows columns"]:
-    """An empty block, int32[capacity + 1, width + 1]; its last row holds the number of rows written."""
-    return jnp.zeros((capacity + 1, width + 1), jnp.int32)
+    """An empty block, int32[capacity, width + 1]: no row has a step's number yet."""
+    return jnp.full((capacity, width + 1), -1, jnp.int32)
 
 
 def write_rows(
@@ -37,22 +37,27 @@ def write_rows(
 ) -> Int32[Array, "rows columns"]:
     """The block with one more row a step. Runs inside the compiled step.
 
+    A row's place follows from its step's number alone. So the block is written to and never read, and
+    the compiler need not copy it.
+
     Args:
-      block: int32[capacity + 1, k + 1].
-      steps: the steps' numbers, int32[n].
+      block: int32[capacity, k + 1].
+      steps: the steps' numbers, int32[n], consecutive; n is at most the capacity.
       scalars: k arrays of one value a step, each [n].
     """
-    count = block[-1, 0]
     bits = [jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) for x in scalars]
-    block = jax.lax.dynamic_update_slice(block, jnp.stack([steps, *bits], axis=1), (count, 0))
-    return block.at[-1, 0].set(count + len(steps))
+    rows = jnp.stack([steps, *bits], axis=1)
+    if len(steps) == 1:
+        return jax.lax.dynamic_update_slice(block, rows, (jax.lax.rem(steps[0], len(block)), 0))
+    return block.at[steps % len(block)].set(rows, unique_indices=True)
 
 
 def read_block(block: Any) -> Rows:
-    """The rows written to a block. Waits for the device."""
+    """The rows written to a block, by step. Waits for the device."""
     host = np.asarray(block)
-    count = int(host[-1, 0])
-    return Rows(host[:count, 0], host[:count, 1:].view(np.float32))
+    host = host[host[:, 0] >= 0]
+    host = host[np.argsort(host[:, 0])]
+    return Rows(host[:, 0], np.ascontiguousarray(host[:, 1:]).view(np.float32))
 
 
 class Tape:
@@ -68,7 +73,7 @@ class Tape:
       block: the device array that the next step writes to and replaces.
     """
 
-    __slots__ = ("_free", "_full", "block", "capacity", "names")
+    __slots__ = ("_free", "_full", "_next_step", "block", "capacity", "names")
 
     def __init__(self, names: tuple[str, ...], capacity: int = 1024):
         if capacity < 1:
@@ -76,10 +81,17 @@ class Tape:
         self.names, self.capacity = names, capacity
         self.block = new_block(capacity, len(names))
         self._free = capacity
+        self._next_step: Any = None
         self._full: list[Any] = []
 
-    def reserve(self, names: tuple[str, ...], rows: int) -> jax.Array:
+    def reserve(self, names: tuple[str, ...], rows: int, step: Any) -> jax.Array:
         """The block for a step that is going to write ``rows`` rows of these scalars.
+
+        Args:
+          names: the scalars.
+          rows: how many steps are made.
+          step: the number of the first of them, on the device. A step that does not follow the one
+            recorded last, because the user went back to an older state, gets a block of its own.
 
         Raises:
           ValueError: the tape is for other scalars, or its blocks are too short.
@@ -96,11 +108,14 @@ class Tape:
                     " with step.tape()."
                 )
             self.turn()
+        elif step is not self._next_step and self._free < self.capacity:
+            self.turn()
         return self.block
 
-    def wrote(self, block: jax.Array, rows: int) -> None:
-        """Takes back the block from the step that wrote ``rows`` rows."""
+    def wrote(self, block: jax.Array, rows: int, next_step: Any) -> None:
+        """Takes back the block from the step that wrote ``rows`` rows and led to ``next_step``."""
         self.block = block
+        self._next_step = next_step
         self._free -= rows
         if not self._free:
             self.turn()
