@@ -1,7 +1,7 @@
 """Data: streams of batches that can be repeated, resumed and addressed; small built-in sets."""
 
+from toolshed.batches import batch_size as batch_size
 from toolshed.data.arrays import ArrayStream as ArrayStream
-from toolshed.data.arrays import batch_size as batch_size
 from toolshed.data.arrays import from_arrays as from_arrays
 from toolshed.data.arrays import stack as stack
 from toolshed.data.handwriting import Dataset as Dataset

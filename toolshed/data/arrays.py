@@ -173,24 +173,6 @@ def stack(batches: Sequence[Batch]) -> Batch:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
 
 
-def batch_size(batch: Mapping[str, Any]) -> Any:
-    """How many examples a batch holds: the true entries of ``mask``, or the length of the first axis.
-
-    A named array counts its positional axis, or its axis named ``batch``. A batch without any axis
-    counts as one example.
-    """
-    if "mask" in batch:
-        return (batch["mask"] != 0).sum()
-    for leaf in batch.values():
-        named = getattr(leaf, "named_shape", None)
-        shape = getattr(leaf, "positional_shape", None) if named is not None else getattr(leaf, "shape", ())
-        if named and "batch" in named:
-            return named["batch"]
-        if shape:
-            return shape[0]
-    return 1
-
-
 def _common_length(arrays: Mapping[str, np.ndarray]) -> int:
     if not arrays:
         raise DataError("Expected arrays by name, got an empty dict.")

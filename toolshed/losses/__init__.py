@@ -1,0 +1,1 @@
+"""Losses: declared by paths, named, weighted and masked."""
