@@ -116,6 +116,30 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(out, re.DOTALL)
 
 
+def find(tree: Any, path: str, where: str) -> Any:
+    """The leaf or subtree at a path; for a path with ``*``, a dict of all leaves that match.
+
+    Args:
+      tree: what the path leads into.
+      path: a path or a pattern.
+      where: what to call the tree in a message.
+
+    Raises:
+      ContextKeyError: nothing is there, or nothing matches; the nearest real paths are named.
+    """
+    if is_pattern(path):
+        flat = flatten(tree)
+        matching = match(path, flat)
+        if matching:
+            return {name: flat[name] for name in matching}
+    else:
+        try:
+            return lookup(tree, path)
+        except KeyError:
+            pass
+    raise missing(path, [*flatten(tree), *children(tree)], where)
+
+
 def nearest(path: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The known paths most like ``path``, best first."""
     return difflib.get_close_matches(path, list(dict.fromkeys(known)), n=n, cutoff=0.4)

@@ -48,6 +48,7 @@ from peer_contenders import PEERS
 
 CONTENDERS = OURS | PEERS
 RUN = 0.1  # seconds that a measured run of the limit takes, about
+LEAST_STEPS = 32  # in a run of the limit: Python collects its garbage now and then, not in each step
 LONGEST_RUN = 1.0  # seconds; a contender that needs more makes fewer steps, to no less than 4
 WARM_STEPS = 32
 OPTIONAL = {"flax", "equinox", "keras"}
@@ -123,7 +124,7 @@ def measure(task: Task, names: Sequence[str], rounds: int) -> Timings:
     built = build(task, names)
     unit = STEPS_PER_CALL if task.stacked else 1
     expected = {name: expected_time(contender, unit) for name, (contender, _) in built.items()}
-    full = units(RUN / expected[LIMIT], unit)
+    full = units(max(RUN / expected[LIMIT], LEAST_STEPS), unit)
     timings = {}
     for name, (contender, loss) in built.items():
         longest = units(LONGEST_RUN / expected[name], unit)

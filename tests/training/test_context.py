@@ -126,7 +126,9 @@ def test_a_field_that_was_not_filled_is_an_error_that_says_how_to_ask_and_never_
     with pytest.raises(FieldNotFilled) as caught:
         getattr(context, field)
     assert str(caught.value) == f"This step did not fill Context.{field}; {FIELDS[field]}."
-    assert any(word in FIELDS[field] for word in (f"fields=('{field}',)", f"'{field}': …", "metrics=…"))
+    assert any(
+        word in FIELDS[field] for word in (f"fields=('{field}',)", f"'{field}': …", "metrics=…", "tap(")
+    )
     for path in (field, f"{field}/x", f"{field}/*"):
         with pytest.raises(FieldNotFilled, match=rf"Context\.{field};"):
             context[path]

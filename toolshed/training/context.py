@@ -23,7 +23,7 @@ FIELDS: dict[str, str] = {
     "rng": "ask for it: build_train_step(…, fields=('rng',))",
     "aux": "ask for it: build_train_step(…, fields=('aux',))",
     "preds": "let the loss function return aux={'preds': …}, and ask for the field",
-    "interms": "let the loss function return aux={'interms': …}, and ask for the field",
+    "interms": "note values with toolshed.tap('name', value) or toolshed.capture(model, …), and ask for it",
     "loss_states": "ask for it: build_train_step(…, fields=('loss_states',))",
     "loss_total": "ask for it: build_train_step(…, fields=('loss_total',))",
     "grads": "ask for it: build_train_step(…, fields=('grads',))",
@@ -68,7 +68,7 @@ class Context:
       rng: this step's key.
       aux: what the loss function returned beside the loss.
       preds: the model's output, ``aux["preds"]``.
-      interms: captured intermediates, ``aux["interms"]``.
+      interms: what was tapped (`toolshed.tap`, `toolshed.capture`) and ``aux["interms"]``, by name.
       loss_states: the separate losses by name: ``aux["loss_states"]``, or ``{"loss": loss_total}``.
       loss_total: the scalar that was differentiated, float32[].
       grads: its gradients by parameter path.
@@ -132,17 +132,7 @@ class Context:
         field = path.split("/", 1)[0]
         if field in FIELDS and field not in self.__dict__:
             getattr(self, field)  # raises, saying how to ask for it
-        if paths.is_pattern(path):
-            flat = self.flatten()
-            matching = paths.match(path, flat)
-            if matching:
-                return {name: flat[name] for name in matching}
-        else:
-            try:
-                return paths.lookup(self.__dict__, path)
-            except KeyError:
-                pass
-        raise paths.missing(path, [*self.flatten(), *self.filled], "this Context")
+        return paths.find(self, path, "this Context")
 
     def __contains__(self, path: str) -> bool:
         """True if ``context[path]`` gives something."""
@@ -154,11 +144,7 @@ class Context:
 
     def flatten(self) -> dict[str, Any]:
         """Every leaf of the filled fields by its path."""
-        flat = {}
-        for name in self.filled:
-            for path, leaf in paths.flatten(self.__dict__[name]).items():
-                flat[f"{name}/{path}" if path else name] = leaf
-        return flat
+        return paths.flatten(self)
 
     def replace(self, **fields: Any) -> Context:
         """The same Context with other values in some fields."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from toolshed import paths
 from toolshed.errors import BatchError, LossError
+from toolshed.taps import collecting
 
 
 @runtime_checkable
@@ -53,6 +54,60 @@ def check_is_batch(batch: Any) -> None:
             f"Expected a batch as a dict by name, because the loss function takes its entries by name;"
             f" got {paths.describe(batch)}. Wrap it: {{'x': x, 'y': y}}."
         )
+
+
+def call(
+    loss_fn: Callable[..., Any],
+    *,
+    model: Any,
+    state: Any,
+    rng: jax.Array,
+    batch: Mapping[str, Any],
+    step: Any,
+    params: Mapping[str, Any],
+) -> tuple[jax.Array, Any, Any]:
+    """Calls a loss function: its checked result, with what it and the model tapped in ``aux``.
+
+    Args:
+      loss_fn: the loss function; one with a method ``knowing`` is told step and params first.
+      model: the bound model.
+      state: the loss function's state.
+      rng: this step's key.
+      batch: by name.
+      step: the step's number, int32[].
+      params: by path.
+
+    Raises:
+      LossError: the loss function broke its protocol, or something was tapped and ``aux`` is no dict.
+    """
+    knowing = getattr(loss_fn, "knowing", None)
+    told = loss_fn if knowing is None else knowing(step=step, params=params)
+    with collecting() as tapped:
+        result = told(model=model, state=state, rng=rng, **batch)
+    loss, new_state, aux = check_result(loss_fn, result, state)
+    if not tapped:
+        return loss, new_state, aux
+    aux = {} if aux is None else aux
+    if not isinstance(aux, Mapping):
+        raise LossError(
+            f"{name_of(loss_fn)} returned {paths.describe(aux)} as aux; expected a dict, because what was"
+            f" tapped ({', '.join(list(tapped)[:4])}) goes there as interms."
+        )
+    interms = aux.get("interms", {})
+    twice = [name for name in tapped if name in interms]
+    if twice:
+        raise LossError(f"{twice[0]!r} is tapped, and {name_of(loss_fn)} returns it in aux['interms'], too.")
+    return loss, new_state, {**aux, "interms": {**interms, **tapped}}
+
+
+def takes_mask(loss_fn: Callable[..., Any]) -> bool:
+    """True if a loss function says that it leaves out the examples whose ``mask`` is False."""
+    if getattr(loss_fn, "handles_mask", False):
+        return True
+    try:
+        return "mask" in inspect.signature(loss_fn).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def check_batch(loss_fn: Callable[..., Any], batch: Any) -> None:

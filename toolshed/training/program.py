@@ -148,8 +148,15 @@ class Computation:
         def loss_of(params: Any, carry: Any, batch: Any, rng: Any) -> Any:
             model_state, loss_fn_state = carry
             bound = self._skeleton.bind(constants, params, model_state)
-            result = self._loss_fn(model=bound.model, state=loss_fn_state, rng=rng, **batch)
-            loss, loss_fn_state, aux = loss_function.check_result(self._loss_fn, result, loss_fn_state)
+            loss, loss_fn_state, aux = loss_function.call(
+                self._loss_fn,
+                model=bound.model,
+                state=loss_fn_state,
+                rng=rng,
+                batch=batch,
+                step=step,
+                params=params,
+            )
             return loss, ((bound.read_model_state(), loss_fn_state), aux)
 
         carry = (before.model_state, loss_fn_state)

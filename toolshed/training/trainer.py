@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,27 +13,24 @@ import numpy as np
 import optax
 
 from toolshed import models, paths
-from toolshed.data import batch_size, feed, stack
-from toolshed.errors import ModelError, NonFiniteError, StateError
+from toolshed.data import feed, stack
+from toolshed.errors import DataError, ModelError, StateError, ToolshedError
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.metrics import Collection
 from toolshed.state import TrainState, check_key, check_metrics
-from toolshed.training import loss_function
 from toolshed.training.context import Context
+from toolshed.training.evaluation import Evaluation
+from toolshed.training.incoming import IncomingLosses
 from toolshed.training.interrupts import InterruptGuard
-from toolshed.training.program import Skeleton, fields_of_loss
+from toolshed.training.program import Skeleton
 from toolshed.training.step import TrainStep, build_train_step
-from toolshed.training.tape import Rows
+from toolshed.training.watches import EarlyStop, Monitor, Watch
 
 # Numbers that no step has, to fold keys from that no step uses.
-_INIT, _TRAIN, _EVALUATE = 0xFFFF_FFFD, 0xFFFF_FFFC, 0xFFFF_FFFB
+_INIT, _TRAIN = 0xFFFF_FFFD, 0xFFFF_FFFC
 _LOOK_EVERY = 0.5  # seconds between two looks at the losses that came in
 
 Report = Callable[[int, jax.Array, TrainState], None]
-
-
-class EarlyStop(Exception):  # noqa: N818  (a signal, not an error)
-    """Raise it in a ``report`` to end `Trainer.fit`, which then returns the state of that step."""
 
 
 class Trainer:
@@ -46,7 +42,8 @@ class Trainer:
     Args:
       model: a model, or a function of a key that builds one.
       optimizer: an optax optimiser.
-      loss_fn: see `toolshed.LossFunction`.
+      loss_fn: see `toolshed.LossFunction`; losses declared by paths are one
+        (`toolshed.losses.collection`).
       metrics: gathered in each step and in `evaluate`; see `toolshed.metrics.collection`.
       gradient_strategy: how gradients are found; see `toolshed.gradients`.
       steps_per_call: steps that `fit` makes in one dispatch. More than one pays for small models.
@@ -97,7 +94,8 @@ class Trainer:
         self._step_in_fit = build(fields=(), donate=True)
         self._steps_in_fit = build(fields=(), donate=True, steps_per_call=steps_per_call)
         self._step_with_report = build(fields=("loss_total",))
-        self._evaluations: dict[Any, Callable[..., Any]] = {}
+        self._evaluate = Evaluation(loss_fn, metrics)
+        self._predictions: dict[Any, Callable[..., Any]] = {}
 
     def init(self, rng: jax.Array) -> TrainState:
         """The state before the first step.
@@ -139,6 +137,9 @@ class Trainer:
         *,
         steps: int | None = None,
         report: Report | None = None,
+        window: int | None = None,
+        eval_data: Iterable[dict[str, Any]] | None = None,
+        watch: Watch | Sequence[Watch] = (),
     ) -> TrainState:
         """Trains, and returns the state after the last step. ``state`` stays valid.
 
@@ -150,29 +151,91 @@ class Trainer:
             (counted from 1 in a fresh state), the loss as a device scalar that is fetched only if it is
             looked at, and the state, which may be kept. It may raise `EarlyStop`. With a report no
             memory is reused between steps, which makes small steps slower.
+          window: steps between two looks at metrics; None for as many as ``data`` has batches. Metrics
+            gather on the device, are fetched once at the end of a window, and begin anew in the next.
+          eval_data: evaluated at the end of each window.
+          watch: called at the end of each window as ``watch(step, values, state)``: one or several of
+            `EarlyStopping`, `ReduceOnPlateau`, `KeepBest` or functions of yours. ``values`` are
+            ``train/loss`` (the mean over the window's steps), ``train/…`` for each metric of the state,
+            and ``eval/loss`` and ``eval/…`` with ``eval_data``. What one gives back, if anything, is
+            the state to go on with. It may raise `EarlyStop`.
 
         Raises:
           DataError: ``data`` gave no batch.
           NonFiniteError: a loss was NaN or infinite. Losses are looked at about twice a second, so the
             error comes some steps later; it names the step.
+          ToolshedError: a watch monitors a value that there will not be.
 
         Whatever ends it early, Ctrl-C too, the state of the last completed step is in `last_state`. Only
         a failure of the device itself takes the steps since the start of this call with it.
         """
         _check_state(state)
+        watches = (watch,) if callable(watch) else tuple(watch)
+        windowed = bool(watches) or eval_data is not None or window is not None
+        if windowed:
+            window = _checked_window(window, data)
+            self._start_watches(watches, state, eval_data)
         batches = feed(data, steps)
         if steps == 0:
             return state
         self.last_state = state
         try:
-            return (
-                self._loop(state, batches) if report is None else self._loop_reported(state, batches, report)
-            )
+            if window is None:
+                return self._run(state, batches, report)[0]
+            return self._windows(state, batches, report, window, eval_data, watches)
         except EarlyStop:
             return self.last_state
         except BaseException as error:
             self._rescue(error, state)
             raise
+
+    def _start_watches(self, watches: Sequence[Watch], state: TrainState, eval_data: Any) -> None:
+        names = ["train/loss", *(f"train/{name}" for name in _metrics_of(state))]
+        if eval_data is not None:
+            names += ["eval/loss", *(f"eval/{name}" for name in self._evaluate.metric_names)]
+        for watch in watches:
+            if not callable(watch):
+                raise ToolshedError(f"Expected a watch to be a function, got {paths.describe(watch)}.")
+            if isinstance(watch, Monitor):
+                watch.check(names, state)
+                watch.restart()
+
+    def _windows(
+        self,
+        state: TrainState,
+        batches: Iterator[Any],
+        report: Report | None,
+        window: int,
+        eval_data: Any,
+        watches: Sequence[Watch],
+    ) -> TrainState:
+        """Window after window, with a look at the metrics after each."""
+        for first in batches:
+            some = itertools.chain([first], itertools.islice(batches, window - 1))
+            if state.metrics is not None:
+                state = state.reset_metrics()
+            state, loss = self._run(state, some, report)
+            values = {"train/loss": loss}
+            if state.metrics is not None:
+                values |= {f"train/{name}": value for name, value in state.compute_metrics().items()}
+            if eval_data is not None:
+                values |= {f"eval/{name}": value for name, value in self.evaluate(state, eval_data).items()}
+            step = int(state.step)
+            for watch in watches:
+                changed = watch(step, values, state)
+                if changed is not None:
+                    _check_state(changed)
+                    self.last_state = state = changed
+        return state
+
+    def _run(
+        self, state: TrainState, batches: Iterator[Any], report: Report | None
+    ) -> tuple[TrainState, float]:
+        """Trains on some batches: the last state, and the mean loss."""
+        losses = IncomingLosses(check_finite=self.check_finite)
+        if report is None:
+            return self._loop(state, batches, losses), losses.mean
+        return self._loop_reported(state, batches, report, losses), losses.mean
 
     def _rescue(self, error: BaseException, first: TrainState) -> None:
         """Sees to it that `last_state` can be used, and says in the error which one it is."""
@@ -184,7 +247,7 @@ class Trainer:
         step = int(self.last_state.step)
         error.add_note(f"Training stopped after step {step}; its state is trainer.last_state.")
 
-    def _loop(self, state: TrainState, batches: Iterator[Any]) -> TrainState:
+    def _loop(self, state: TrainState, batches: Iterator[Any], losses: IncomingLosses) -> TrainState:
         """Steps in memory of their own, donated from one to the next."""
         state = jax.tree.map(_copy, state)  # the caller's arrays are not ours to give away
         tape = self._steps_in_fit.tape()
@@ -201,10 +264,10 @@ class Trainer:
                     if (now := time.monotonic()) >= next_look:
                         next_look = now + _LOOK_EVERY
                         tape.turn()
-                        self._check(tape.take_ready(), state)
+                        losses.add_rows(tape.take_ready(), state)
             finally:
                 guard.busy = False
-            self._check(tape.take(), state)
+            losses.add_rows(tape.take(), state)
         return state
 
     def _calls(self, batches: Iterator[Any]) -> Iterator[tuple[TrainStep, Any]]:
@@ -220,7 +283,9 @@ class Trainer:
             for group in groups
         )
 
-    def _loop_reported(self, state: TrainState, batches: Iterator[Any], report: Report) -> TrainState:
+    def _loop_reported(
+        self, state: TrainState, batches: Iterator[Any], report: Report, losses: IncomingLosses
+    ) -> TrainState:
         """Steps whose states may be kept by the caller, so none is donated."""
         count = int(state.step)
         unseen: list[tuple[int, Any]] = []
@@ -231,19 +296,10 @@ class Trainer:
             unseen.append((count - 1, context.loss_total))
             report(count, context.loss_total, state)
             while unseen and unseen[0][1].is_ready():
-                self._check_loss(*unseen.pop(0))
+                losses.add(*unseen.pop(0), state)
         for step, loss in unseen:
-            self._check_loss(step, loss)
+            losses.add(step, loss, state)
         return state
-
-    def _check(self, rows: Rows, state: TrainState) -> None:
-        bad = np.flatnonzero(~np.isfinite(rows.values[:, 0]))
-        if self.check_finite and len(bad):
-            raise _not_finite(int(rows.steps[bad[0]]), float(rows.values[bad[0], 0]), state)
-
-    def _check_loss(self, step: int, loss: jax.Array) -> None:
-        if self.check_finite and not math.isfinite(value := float(loss)):
-            raise _not_finite(step, value, self.last_state)
 
     def predict(self, state: TrainState, *inputs: Any, **side_inputs: Any) -> Any:
         """The model's output for some inputs, without the randomness of training. Changes nothing.
@@ -263,16 +319,31 @@ class Trainer:
 
             return run
 
-        run = self._compiled(("predict", skeleton.identity), build)
+        run = self._predictions.get(skeleton.identity)
+        if run is None:
+            run = self._predictions[skeleton.identity] = build()
         return run(skeleton.constants, state.params, state.model_state, inputs, side_inputs)
 
-    def evaluate(self, state: TrainState, data: Iterable[dict[str, Any]]) -> dict[str, float]:
+    def evaluate(
+        self,
+        state: TrainState,
+        data: Iterable[dict[str, Any]],
+        *,
+        sharding: jax.sharding.Sharding | None = None,
+    ) -> dict[str, float]:
         """Loss and metrics over a data set, without the randomness of training.
 
         Every example counts once: a batch weighs as much as it has examples (see
-        `toolshed.data.batch_size`), and padding not at all, provided that the loss function is a mean
-        over the examples whose ``mask`` is true. Neither the state nor a stream's position changes, and
-        no key is used that a training step uses. Waits for the device once, at the end.
+        `toolshed.data.batch_size`), and padding not at all: a loss function that takes ``mask`` is a mean
+        over the examples whose mask is true. If all metrics look at a mask, too, batches are filled up to
+        one size, and compiled once. Neither the state nor a stream's position changes, and no key is used that a training step uses.
+        Waits for the device once, at the end.
+
+        Args:
+          state: whose model.
+          data: batches by name.
+          sharding: how to lay batches out over several devices. A batch that does not divide by their
+            number, and may not be filled up, is not laid out.
 
         Returns:
           ``loss`` and each of the trainer's metrics by name.
@@ -281,53 +352,7 @@ class Trainer:
           DataError: ``data`` gave no batch.
         """
         _check_state(state)
-        skeleton = Skeleton(models.evaluation_mode(state.model_without_params))
-        run = self._compiled(("evaluate", skeleton.identity), lambda: self._build_evaluation(skeleton))
-        in_order = getattr(data, "in_order", None)
-        batches = feed(data if in_order is None else in_order(), None)
-        root = jax.random.fold_in(state.root_rng, _EVALUATE)
-        metrics = None if self.metrics is None else self.metrics.reset()
-        totals: Any = (jnp.zeros(()), jnp.zeros(()), None if metrics is None else metrics.states)
-        fixed = (skeleton.constants, state.params, state.model_state, state.loss_fn_state, state.step)
-        for number, batch in enumerate(batches):
-            totals = run(*fixed, root, number, batch, totals)
-        loss, weight, states = totals
-        values = {} if metrics is None else metrics.with_states(states).compute()
-        return {"loss": float(loss) / float(weight) if float(weight) else math.nan, **values}
-
-    def _build_evaluation(self, skeleton: Skeleton) -> Callable[..., Any]:
-        @jax.jit
-        def run(
-            constants: Any,
-            params: Any,
-            model_state: Any,
-            loss_fn_state: Any,
-            step: Any,
-            root: Any,
-            number: Any,
-            batch: Any,
-            totals: Any,
-        ) -> Any:
-            loss_function.check_batch(self.loss_fn, batch)
-            bound = skeleton.bind(constants, params, model_state)
-            rng = jax.random.fold_in(root, number)
-            result = self.loss_fn(model=bound.model, state=loss_fn_state, rng=rng, **batch)
-            loss, _, aux = loss_function.check_result(self.loss_fn, result, loss_fn_state)
-            weight = jnp.asarray(batch_size(batch), jnp.float32)
-            total, count, states = totals
-            if self.metrics is not None:
-                before = {"params": params, "model_state": model_state, "rng": rng}
-                context = Context(step=step, batch=batch, **before, **fields_of_loss(loss, aux))
-                states = self.metrics.with_states(states).update(context).states
-            # where, not *: a batch of padding alone has no loss that means anything
-            return total + jnp.where(weight > 0, loss * weight, 0), count + weight, states
-
-        return run
-
-    def _compiled(self, identity: Any, build: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-        if identity not in self._evaluations:
-            self._evaluations[identity] = build()
-        return self._evaluations[identity]
+        return self._evaluate(state, data, sharding)
 
 
 def _check_state(state: Any) -> None:
@@ -336,19 +361,26 @@ def _check_state(state: Any) -> None:
     state.check_alive()
 
 
+def _metrics_of(state: TrainState) -> list[str]:
+    return [] if state.metrics is None else list(state.metrics.definition.metrics)
+
+
+def _checked_window(window: Any, data: Any) -> int:
+    if window is None:
+        if not hasattr(data, "__len__"):
+            raise DataError(
+                f"How many steps is a window? {type(data).__name__} does not tell its number of batches:"
+                " pass window=…."
+            )
+        window = len(data)
+    if not isinstance(window, int) or window < 1:
+        raise DataError(f"window is {window!r}; expected a whole number from 1.")
+    return window
+
+
 def _shapes(batch: Any) -> tuple[Any, ...]:
     return tuple(np.shape(leaf) for leaf in jax.tree.leaves(batch))
 
 
 def _copy(leaf: Any) -> Any:
     return jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf
-
-
-def _not_finite(step: int, loss: float, state: TrainState | None) -> NonFiniteError:
-    return NonFiniteError(
-        f"The loss of step {step} is {loss}. Lower the learning rate or clip the gradients; to look at the"
-        " step, start from an earlier state and call build_train_step(loss_fn, check_finite=True), which"
-        " names the gradients. Trainer(check_finite=False) trains on.",
-        step=step,
-        state=state,
-    )
