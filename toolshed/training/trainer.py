@@ -336,8 +336,8 @@ class Trainer:
         Every example counts once: a batch weighs as much as it has examples (see
         `toolshed.data.batch_size`), and padding not at all: a loss function that takes ``mask`` is a mean
         over the examples whose mask is true. If all metrics look at a mask, too, batches are filled up to
-        one size, and compiled once. Neither the state nor a stream's position changes, and no key is used that a training step uses.
-        Waits for the device once, at the end.
+        one size, and compiled once. Neither the state nor a stream's position changes, and no key is used
+        that a training step uses. Waits for the device once, at the end.
 
         Args:
           state: whose model.
