@@ -11,8 +11,6 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-import jax.extend
-
 from toolshed.errors import ToolshedError
 
 T = TypeVar("T")
@@ -80,4 +78,6 @@ def tapped_now() -> dict[str, Any]:
 
 
 def _trace() -> Any:
+    import jax.extend  # slow to import, and only a step that is being traced needs it
+
     return jax.extend.core.get_opaque_trace_state(convention="toolshed")
