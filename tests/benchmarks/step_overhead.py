@@ -124,6 +124,8 @@ def measure(task: Task, names: Sequence[str], rounds: int) -> Timings:
     built = build(task, names)
     unit = STEPS_PER_CALL if task.stacked else 1
     expected = {name: expected_time(contender, unit) for name, (contender, _) in built.items()}
+    gc.collect()
+    gc.freeze()  # what was left behind by compiling all of them is not for one of them to sweep
     full = units(max(RUN / expected[LIMIT], LEAST_STEPS), unit)
     timings = {}
     for name, (contender, loss) in built.items():
