@@ -5,6 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/venv.sh
 .venv/bin/pip install --quiet --editable '.[test]'
+# Playwright's driver needs a library that small Debian and Ubuntu systems lack.
+if command -v apt-get >/dev/null && ! /sbin/ldconfig -p | grep -q libatomic.so.1; then
+    apt_install libatomic1
+fi
 if ! command -v chromium >/dev/null; then
     # Ubuntu's chromium package is a stub for its store, so there Playwright brings its own.
     if grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
