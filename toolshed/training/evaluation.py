@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,13 +13,14 @@ import numpy as np
 
 from toolshed import models
 from toolshed.data import batch_size, feed
-from toolshed.metrics import Collection
+from toolshed.metrics import Collection, collection
 from toolshed.state import TrainState
 from toolshed.training import loss_function
 from toolshed.training.context import Context
 from toolshed.training.program import Skeleton, fields_of_loss
 
 _EVALUATE = 0xFFFF_FFFB  # a number that no step has, to fold a key from that no step uses
+_OF_TRAINING = ("grads", "updates", "opt_state")
 
 
 class Evaluation:
@@ -26,17 +28,18 @@ class Evaluation:
 
     Args:
       loss_fn: the loss function.
-      metrics: what is computed beside the loss.
+      metrics: what is computed beside the loss; those of gradients and updates are left out.
     """
 
     def __init__(self, loss_fn: Callable[..., Any], metrics: Collection | None):
         self._loss_fn = loss_fn
-        self._metrics = None if metrics is None else metrics.reset()
         self._programs: dict[Any, Callable[..., Any]] = {}
-        known = [] if metrics is None else list(metrics.definition.metrics.values())
+        known = {} if metrics is None else metrics.definition.metrics
+        known = {name: metric for name, metric in known.items() if not _is_of_training(metric)}
+        self._metrics = collection(**known) if known else None
         # Padding is safe only where all that sees it leaves it out.
         self._pads = loss_function.takes_mask(loss_fn) and all(
-            getattr(metric, "mask", None) is not None for metric in known
+            getattr(metric, "mask", None) is not None for metric in known.values()
         )
 
     @property
@@ -116,6 +119,14 @@ class Evaluation:
             return total + jnp.where(weight > 0, loss * weight, 0), count + weight, states
 
         return run
+
+
+def _is_of_training(metric: Any) -> bool:
+    """True if a metric looks at what only a training step has."""
+    fields = dataclasses.fields(metric) if dataclasses.is_dataclass(metric) else ()
+    values = [getattr(metric, field.name) for field in fields]
+    named = [path for value in values for path in (value if isinstance(value, tuple) else (value,))]
+    return any(isinstance(path, str) and path.split("/")[0] in _OF_TRAINING for path in named)
 
 
 def _length(batch: Mapping[str, Any]) -> int:

@@ -346,7 +346,7 @@ class Trainer:
             number, and may not be filled up, is not laid out.
 
         Returns:
-          ``loss`` and each of the trainer's metrics by name.
+          ``loss`` and each of the trainer's metrics by name, without those of gradients and updates.
 
         Raises:
           DataError: ``data`` gave no batch.
