@@ -1,5 +1,8 @@
 """How gradients are found: strategies that return gradients and apply nothing."""
 
+from toolshed.gradients.accumulate import Accumulate as Accumulate
+from toolshed.gradients.remat import Remat as Remat
+from toolshed.gradients.strategy import Backprop as Backprop
 from toolshed.gradients.strategy import GradientStrategy as GradientStrategy
 from toolshed.gradients.strategy import LossOfParams as LossOfParams
 from toolshed.gradients.strategy import backprop as backprop
