@@ -1,6 +1,7 @@
 """How gradients are found: strategies that return gradients and apply nothing."""
 
 from toolshed.gradients.accumulate import Accumulate as Accumulate
+from toolshed.gradients.per_example import PerExample as PerExample
 from toolshed.gradients.remat import Remat as Remat
 from toolshed.gradients.strategy import Backprop as Backprop
 from toolshed.gradients.strategy import GradientStrategy as GradientStrategy
