@@ -1,7 +1,10 @@
 """How gradients are found: strategies that return gradients and apply nothing."""
 
 from toolshed.gradients.accumulate import Accumulate as Accumulate
+from toolshed.gradients.one_step import OneStepApproximation as OneStepApproximation
 from toolshed.gradients.per_example import PerExample as PerExample
+from toolshed.gradients.recurrence import fixed_point as fixed_point
+from toolshed.gradients.recurrence import recurrent as recurrent
 from toolshed.gradients.remat import Remat as Remat
 from toolshed.gradients.strategy import Backprop as Backprop
 from toolshed.gradients.strategy import GradientStrategy as GradientStrategy
