@@ -1,6 +1,8 @@
 """How gradients are found: strategies that return gradients and apply nothing."""
 
 from toolshed.gradients.accumulate import Accumulate as Accumulate
+from toolshed.gradients.comparison import Comparison as Comparison
+from toolshed.gradients.comparison import compare as compare
 from toolshed.gradients.deep_supervision import DeepSupervision as DeepSupervision
 from toolshed.gradients.one_step import OneStepApproximation as OneStepApproximation
 from toolshed.gradients.per_example import PerExample as PerExample
