@@ -1,4 +1,4 @@
-"""Backprop is jax's own gradient, and applies nothing."""
+"""A strategy is a value that gives gradients and applies nothing, and every one works in a training step."""
 
 from __future__ import annotations
 
@@ -7,8 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 
-from toolshed.gradients import backprop
+import toolshed
+from tests import zoo
+from tests.gradients import by_hand
+from tests.training.by_hand import new_state
+from toolshed.gradients import (
+    Accumulate,
+    Backprop,
+    DeepSupervision,
+    OneStepApproximation,
+    PerExample,
+    Remat,
+    backprop,
+    recurrent,
+)
 
 
 def loss_fn(params: Any, carry: Any, batch: Any, rng: Any) -> Any:
@@ -39,3 +54,120 @@ def test_what_is_carried_is_not_differentiated():
     )
     assert float(grads["w"]) == 5.0
     assert float(carry) == 300.0
+
+
+def test_backprop_agrees_with_finite_differences():
+    with jax.enable_x64(True):
+        p, b = by_hand.params(np.float64), by_hand.batch(5, [1, 1, 0, 1, 1], np.float64)
+        by_hand.check_exact(Backprop(), by_hand.loss_fn, p, by_hand.CARRY, b)
+
+
+def test_the_check_by_finite_differences_finds_a_wrong_gradient():
+    def off_by_a_little(*arguments: Any) -> Any:
+        loss, kept, grads = backprop(*arguments)
+        return loss, kept, jax.tree.map(lambda grad: grad * 1.00001, grads)
+
+    with jax.enable_x64(True):
+        p, b = by_hand.params(np.float64), by_hand.batch(5, dtype=np.float64)
+        with pytest.raises(AssertionError, match="Not equal to tolerance"):
+            by_hand.check_exact(off_by_a_little, by_hand.loss_fn, p, by_hand.CARRY, b)
+
+
+# --- strategies as values ---------------------------------------------------------------------------
+
+
+VALUES = [
+    (Backprop(), "Backprop()"),
+    (Accumulate(4), "Accumulate(n=4, strategy=Backprop())"),
+    (Accumulate(2, strategy=Remat()), "Accumulate(n=2, strategy=Remat(policy=None, strategy=Backprop()))"),
+    (OneStepApproximation(), "OneStepApproximation(strategy=Backprop())"),
+    (PerExample(clip=1.0), "PerExample(clip=1.0, noise=None, strategy=Backprop())"),
+    (DeepSupervision({"losses/*": 0.3}), "DeepSupervision(weights={'losses/*': 0.3}, strategy=Backprop())"),
+]
+
+
+@pytest.mark.parametrize(("strategy", "shown"), VALUES, ids=[shown for _, shown in VALUES])
+def test_a_strategy_shows_its_settings_and_is_a_key_that_equal_ones_share(strategy, shown):
+    assert repr(strategy) == shown
+    assert isinstance(hash(strategy), int)
+    assert eval(shown) == strategy
+    assert hash(eval(shown)) == hash(strategy)
+    assert len({strategy, *(value for value, _ in VALUES)}) == len(VALUES)
+
+
+# --- in training ------------------------------------------------------------------------------------
+
+
+def marked_loss(**arguments: Any) -> Any:
+    """A loss with a mark that changes nothing, so that `OneStepApproximation` takes it."""
+    recurrent(jnp.zeros(2))
+    return by_hand.masked_zoo_loss(**arguments)
+
+
+def unit_length(loss_fn: Any, params: Any, carry: Any, batch: Any, rng: Any) -> Any:
+    loss, kept, grads = backprop(loss_fn, params, carry, batch, rng)
+    length = optax.tree.norm(grads)
+    return loss, kept, jax.tree.map(lambda grad: grad / length, grads)
+
+
+STRATEGIES = [
+    Accumulate(2),
+    Accumulate(4, strategy=Remat(jax.checkpoint_policies.dots_saveable)),
+    Remat(),
+    OneStepApproximation(),
+    PerExample(),
+    PerExample(clip=0.5, noise=0.1),
+    DeepSupervision({"losses/size": 0.25}),
+    unit_length,
+]
+EXACT = (Accumulate, Remat)
+
+
+def masked_batches(steps: int) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(2)
+    batches = []
+    for number in range(steps):
+        x = rng.normal(size=(8, 4)).astype(np.float32)
+        mask = np.arange(8) < (8 if number % 2 else 5)
+        batches.append({"x": x, "y": x.sum(axis=1, keepdims=True), "mask": mask})
+    return batches
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_each_strategy_trains_in_calls_of_several_donated_steps(strategy):
+    """`fit` makes four steps a call in donated memory; steps by hand must come to the same."""
+    case = zoo.mlp()
+    data = masked_batches(5)  # one call of four steps, one of one
+    trainer = toolshed.Trainer(
+        case.model, optax.sgd(0.05), marked_loss, gradient_strategy=strategy, steps_per_call=4
+    )
+    state = start = trainer.init(jax.random.key(1))
+    fitted = trainer.fit(start, data)
+    assert int(fitted.step) == 5
+    step = toolshed.build_train_step(marked_loss, gradient_strategy=strategy, fields=("loss_total",))
+    exact = toolshed.build_train_step(marked_loss, fields=("loss_total",))
+    by_backprop, losses = start, []
+    for batch in data:
+        state, context = step(state, batch)
+        by_backprop, _ = exact(by_backprop, batch)
+        losses.append(float(context.loss_total))
+    assert step.traces == 1
+    assert np.isfinite(losses).all()
+    by_hand.same(fitted.params, state.params)
+    if isinstance(strategy, EXACT):
+        by_hand.same(fitted.params, by_backprop.params)
+    assert any((fitted.params[path] != start.params[path]).any() for path in start.params)
+
+
+@pytest.mark.parametrize("strategy", [PerExample(clip=0.5), DeepSupervision({"losses/size": 0.25})], ids=repr)
+def test_strategies_that_want_something_else_do_something_else(strategy):
+    case, (batch,) = zoo.mlp(), masked_batches(1)
+    states = []
+    for used in (strategy, backprop):
+        step = toolshed.build_train_step(
+            by_hand.masked_zoo_loss, gradient_strategy=used, donate=True, fields=()
+        )
+        states.append(step(new_state(zoo.mlp(), optax.sgd(0.05)), batch)[0])
+    del case
+    a, b = (state.params for state in states)
+    assert max(float(jnp.abs(a[path] - b[path]).max()) for path in a) > 1e-3
