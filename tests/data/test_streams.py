@@ -134,6 +134,8 @@ def test_the_repr_is_the_chain_and_the_position():
         "Stream(from_iterable(list of 5) | shuffle(3, seed=1) | concat(from_iterable(list of 2) | take(1))"
         " | batch(2, last='keep') | prefetch(2); epoch 0, item 1)"
     )
+    list(stream)
+    assert repr(stream).endswith("; epoch 1, item 0)")
 
 
 # --- in order ---------------------------------------------------------------------------------------

@@ -115,11 +115,9 @@ class ArrayStream(Stream):
 
     def __repr__(self) -> str:
         size = self._source.options["batch_size"]
-        unit = "single examples" if size is None else f"batches of {size}"
-        return (
-            f"ArrayStream({self.size:,} examples, {len(self)} {unit};"
-            f" epoch {self.epoch}, {'example' if size is None else 'batch'} {self.position % len(self)})"
-        )
+        what = "one by one" if size is None else f"{len(self)} batches of {size}"
+        number = f"{'example' if size is None else 'batch'} {self.position % len(self)}"
+        return f"ArrayStream({self.size:,} examples, {what}; epoch {self.epoch}, {number})"
 
 
 class ArraySource(Node):

@@ -68,6 +68,8 @@ class GroupSequencer(Stream):
       >>> from toolshed.data import GroupSequencer
       >>> for sequence in GroupSequencer([3, 3, 7, 9], max_length=2, seed=1, sequences=2):
       ...     print(sequence.groups.tolist(), sequence.indices.tolist())
+      [9] [3]
+      [3] [0, 1]
     """
 
     def __init__(
@@ -159,7 +161,7 @@ def train_validation_split(groups: Sequence[int] | np.ndarray, validation_groups
     if left < 1:
         raise DataError(
             f"Nothing is left to train on: of {len(known)} groups {validation_groups} are for validation"
-            f" and {gap} are the gap."
+            f" and {gap} are the gap. Take fewer of either."
         )
     last, first = known[left - 1], known[left + gap]
     return Split(np.flatnonzero(labels <= last), np.flatnonzero(labels >= first))

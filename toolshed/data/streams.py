@@ -285,7 +285,8 @@ class Stream:
         return (self._node, *(other._node for other in others))
 
     def __repr__(self) -> str:
-        return f"Stream({' | '.join(self._node.labels())}; epoch {self._epoch}, item {self._index})"
+        item = self._index if self.epoch == self._epoch else 0
+        return f"Stream({' | '.join(self._node.labels())}; epoch {self.epoch}, item {item})"
 
 
 def check_entries(state: Any, names: tuple[str, ...]) -> None:
