@@ -286,6 +286,18 @@ def test_a_stream_takes_jax_arrays_lists_and_zero_sized_entries():
     assert len(stream.fingerprint) == 64
 
 
+def test_without_a_batch_size_single_examples_come_in_the_order_that_batches_have():
+    one_by_one, batched = from_arrays(numbered(10), None, seed=8), from_arrays(numbered(10), 4, seed=8)
+    assert len(one_by_one) == 10
+    for _ in range(2):
+        assert [int(example["number"]) for example in one_by_one] == epoch_of(batched)
+    example = one_by_one.batch_at(3)
+    assert (example["number"].shape, example["pair"].shape, example["pair"].dtype) == ((), (2,), np.float32)
+    example["pair"][:] = 99
+    assert one_by_one.batch_at(3)["pair"].max() < 99
+    assert repr(one_by_one) == "ArrayStream(10 examples, one by one; epoch 2, example 0)"
+
+
 def test_the_repr_says_what_it_streams_and_where_it_is():
     stream = from_arrays(numbered(10), 4)
     assert repr(stream) == "ArrayStream(10 examples, 3 batches of 4; epoch 0, batch 0)"
