@@ -6,23 +6,33 @@ NaN, never 0.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
-from penzai import pz
 
-from toolshed.errors import ToolshedError
+from toolshed.errors import FieldNotFilled, ToolshedError
+from toolshed.metrics import sums
 from toolshed.paths import describe
-from toolshed.structs import STATIC, struct
+
+AUTO = "auto"
+"""The mask of a metric that names none: ``batch/mask``, where the batch has one and it applies.
+
+It applies to what there is one of for each example: values that are no scalars, at paths in ``batch``,
+``preds``, ``aux`` and ``interms``.
+"""
+_BY_EXAMPLE = ("batch", "preds", "aux", "interms")
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """What a metric is; implementations are frozen dataclasses whose fields are Context paths."""
+    """What a metric is; implementations are frozen dataclasses whose fields are Context paths.
+
+    All four are pure functions of arrays: jax compiles them. A metric that can hold only so many
+    examples also has ``capacity: int`` and ``seen(state)``, the number of examples that came. One whose
+    value is a vector of scalars with names of their own also has ``names: tuple[str, ...]``.
+    """
 
     def empty(self) -> Any:
         """The state of no example at all: a pytree of arrays."""
@@ -36,153 +46,171 @@ class Metric(Protocol):
         """The state of both together."""
         ...
 
-    def compute(self, state: Any) -> jax.Array:
-        """The value of a state, a scalar."""
+    def compute(self, state: Any) -> Any:
+        """The value of a state: a scalar or an array."""
         ...
 
 
-_SumAndCount = tuple[Float32[Array, ""], Float32[Array, ""]]
+def array(context: Any, path: str) -> jax.Array:
+    """The array at a path, with positional axes whose order means something.
 
+    A named array whose one name is ``batch`` has that axis first. Other names have no order that a
+    metric could know.
 
-class _Ratio:
-    """What metrics that are a sum over a count share."""
-
-    def empty(self) -> _SumAndCount:
-        return jnp.zeros(()), jnp.zeros(())
-
-    def merge(self, a: _SumAndCount, b: _SumAndCount) -> _SumAndCount:
-        return a[0] + b[0], a[1] + b[1]
-
-    def compute(self, state: _SumAndCount) -> Float32[Array, ""]:
-        total, count = state
-        return jnp.where(count > 0, total / jnp.where(count > 0, count, 1), jnp.nan)
-
-
-def _sum_and_count(values: Any, mask: Any, what: str) -> _SumAndCount:
-    """Sum and number of the values whose mask is true. A masked NaN stays out."""
-    values = jnp.asarray(values, jnp.float32)
-    if mask is None:
-        return values.sum(), jnp.asarray(values.size, jnp.float32)
-    mask = jnp.asarray(mask)
-    if mask.shape != values.shape[: mask.ndim]:
+    Raises:
+      ToolshedError: there is no array of numbers, or its axes have names that give no order.
+    """
+    value = context[path]
+    named = getattr(value, "named_shape", None)
+    if named is None:
+        return _numbers(value, path)
+    if set(named) - {"batch"}:
+        names = ", ".join(map(repr, named))
         raise ToolshedError(
-            f"The mask is {describe(mask)} and {what} is {describe(values)}: a mask needs the first axes of"
-            " what it masks."
+            f"{path} is {describe(value)}, with named axes; a metric needs to know their order. Give them"
+            f" one where the value is made: value.untag({names}).unwrap()."
         )
-    mask = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)) != 0, values.shape)
-    return jnp.where(mask, values, 0).sum(), mask.sum(dtype=jnp.float32)
+    return value.untag_prefix(*named).unwrap()
 
 
-@dataclasses.dataclass(frozen=True)
-class Mean(_Ratio):
-    """The mean of all values at a path, over all steps.
+def unordered(value: Any, path: str) -> jax.Array:
+    """A value as an array where the order of axes makes no difference."""
+    if hasattr(value, "named_shape"):
+        value = value.untag_prefix(*value.named_shape).unwrap()
+    return _numbers(value, path)
 
-    Attributes:
-      values: a Context path.
-      mask: a Context path of what counts, with the first axes of the values; None counts all.
+
+def _numbers(value: Any, path: str) -> jax.Array:
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise ToolshedError(f"{path} is {describe(value)}; expected an array of numbers.") from None
+
+
+def counted(
+    context: Any,
+    mask: str | None,
+    path: str,
+    values: jax.Array,
+    *,
+    axes: int | None = None,
+    label: str | None = None,
+) -> Any:
+    """What of some values counts.
+
+    Args:
+      context: where the mask is.
+      mask: the mask's path, None, or `AUTO`.
+      path: where the values are; for the message of an error and for `AUTO`.
+      values: what is masked.
+      axes: the mask's largest number of axes; None for those of the values.
+      label: what an error calls the values, if not by their path.
+
+    Returns:
+      bool in the shape of the values' first axes (all, or as many as ``axes`` says).
+
+    Raises:
+      ToolshedError: the mask's axes are not the first axes of the values.
     """
-
-    values: str
-    mask: str | None = None
-
-    def state_from(self, context: Any) -> _SumAndCount:
-        mask = None if self.mask is None else context[self.mask]
-        return _sum_and_count(context[self.values], mask, self.values)
-
-
-@dataclasses.dataclass(frozen=True)
-class Accuracy(_Ratio):
-    """The share of examples whose largest prediction is at the target's class.
-
-    Attributes:
-      predictions: a Context path of scores, float[..., classes].
-      targets: a Context path of classes, int[...].
-      mask: a Context path of what counts, bool[...] or its first axes; None counts all.
-    """
-
-    predictions: str = "preds"
-    targets: str = "batch/label"
-    mask: str | None = None
-
-    def state_from(self, context: Any) -> _SumAndCount:
-        scores, targets = jnp.asarray(context[self.predictions]), jnp.asarray(context[self.targets])
-        if scores.shape[:-1] != targets.shape:
-            raise ToolshedError(
-                f"{self.predictions} is {describe(scores)}, {self.targets} is {describe(targets)}; expected"
-                " predictions with one more axis than the targets, the last one over classes."
-            )
-        mask = None if self.mask is None else context[self.mask]
-        return _sum_and_count(scores.argmax(-1) == targets, mask, self.targets)
+    shape = values.shape[:axes]
+    at = _mask_path(context, mask, path, values)
+    if at is None:
+        return jnp.ones(shape, bool)
+    given = array(context, at)
+    check_first_axes(given, at, "mask", values, label or path, shape)
+    return jnp.broadcast_to(_lift(given, len(shape)) != 0, shape)
 
 
-class Definition:
-    """The metrics of a collection by name; compared by identity, as it is part of a compiled step."""
+def weights_of(context: Any, weights: str | None, path: str, values: jax.Array) -> jax.Array | None:
+    """Weights in the shape of the values, float32, or None if there is no path to any."""
+    if weights is None:
+        return None
+    given = array(context, weights)
+    check_first_axes(given, weights, "weights", values, path, values.shape)
+    return jnp.broadcast_to(_lift(given, values.ndim), values.shape).astype(jnp.float32)
 
-    def __init__(self, metrics: Mapping[str, Metric]):
-        self.metrics = dict(metrics)
 
-    def __repr__(self) -> str:
-        return ", ".join(f"{name}={metric}" for name, metric in self.metrics.items())
+def check_first_axes(
+    given: jax.Array, at: str, what: str, values: jax.Array, path: str, shape: tuple[int, ...]
+) -> None:
+    """Raises unless the axes of a mask or of weights are the first axes of what they belong to."""
+    if given.shape == shape[: given.ndim]:
+        return
+    hint = " Pass mask=None to count all." if what == "mask" else ""
+    up_to = f" at most {len(shape)} of" if len(shape) < values.ndim else ""
+    raise ToolshedError(
+        f"The {what} {at} is {describe(given)} and {path} is {describe(values)}; expected a {what} with"
+        f"{up_to} the first axes of what it is for, with the same sizes: nothing is broadcast.{hint}"
+    )
 
 
-@struct(eq=False)
-class Collection(pz.Struct):
-    """Named metrics and what they have seen, as one immutable value.
-
-    Attributes:
-      states: a state by name.
-      definition: the metrics by name. Static.
-
-    Example:
-      >>> import toolshed
-      >>> metrics = toolshed.metrics.collection(accuracy=toolshed.metrics.Accuracy())
-      >>> metrics.compute()
-      {'accuracy': nan}
-    """
-
-    states: dict[str, Any]
-    definition: Definition = dataclasses.field(metadata=STATIC)
-
-    def states_from(self, context: Any) -> dict[str, Any]:
-        """The states of one step alone, by name."""
-        return {name: metric.state_from(context) for name, metric in self.definition.metrics.items()}
-
-    def merge_states(self, states: Mapping[str, Any]) -> Collection:
-        """This collection with the states of more steps merged in."""
-        metrics = self.definition.metrics
-        return self.with_states(
-            {name: metrics[name].merge(self.states[name], states[name]) for name in metrics}
+def check_same_shape(a: jax.Array, a_path: str, b: jax.Array, b_path: str) -> None:
+    """Raises unless two arrays have one shape: ``[n, 1]`` against ``[n]`` would give ``[n, n]``."""
+    if a.shape != b.shape:
+        raise ToolshedError(
+            f"{a_path} is {describe(a)} and {b_path} is {describe(b)}; expected the same shape. Nothing is"
+            " broadcast: reshape one where it is made."
         )
 
-    def with_states(self, states: dict[str, Any]) -> Collection:
-        """The same metrics with other states."""
-        return Collection(states, self.definition)
 
-    def update(self, context: Any) -> Collection:
-        """This collection, having also seen one step."""
-        return self.merge_states(self.states_from(context))
-
-    def merge(self, other: Collection) -> Collection:
-        """This collection and another of the same metrics together."""
-        return self.merge_states(other.states)
-
-    def reset(self) -> Collection:
-        """The same metrics, having seen nothing."""
-        return self.with_states({name: metric.empty() for name, metric in self.definition.metrics.items()})
-
-    def compute(self) -> dict[str, float]:
-        """Each metric's value by name, NaN for one that saw no example. Waits for the device."""
-        metrics = self.definition.metrics
-        values = {name: metrics[name].compute(self.states[name]) for name in metrics}
-        return {name: float(value) for name, value in jax.device_get(values).items()}
+def check_classes(scores: jax.Array, scores_path: str, targets: jax.Array, targets_path: str) -> None:
+    """Raises unless scores have one more axis than targets, over classes."""
+    if scores.shape[:-1] != targets.shape or scores.ndim == 0:
+        raise ToolshedError(
+            f"{scores_path} is {describe(scores)}, {targets_path} is {describe(targets)}; expected"
+            " predictions with one more axis than the targets, the last one over classes."
+        )
 
 
-def collection(**metrics: Metric) -> Collection:
-    """An empty collection of metrics by name."""
-    for name, metric in metrics.items():
-        if not isinstance(metric, Metric):
-            raise ToolshedError(
-                f"The metric {name!r} is {describe(metric)}; expected one like toolshed.metrics.Accuracy()."
-            )
-    definition = Definition(metrics)
-    return Collection({name: metric.empty() for name, metric in metrics.items()}, definition)
+def is_by_example(path: str) -> bool:
+    """True for a path into what there is one of for each example of a batch."""
+    return path.split("/", 1)[0] in _BY_EXAMPLE
+
+
+def _mask_path(context: Any, mask: str | None, path: str, values: jax.Array) -> str | None:
+    if mask != AUTO:
+        return mask
+    if values.ndim == 0 or not is_by_example(path):
+        return None
+    try:
+        context["batch/mask"]
+    except (KeyError, FieldNotFilled):
+        return None
+    return "batch/mask"
+
+
+def _lift(given: jax.Array, ndim: int) -> jax.Array:
+    return given.reshape(given.shape + (1,) * (ndim - given.ndim))
+
+
+class Averaged:
+    """What metrics share that are a total over a count: float32[2, 2], pairs of both."""
+
+    def empty(self) -> Float32[Array, "2 2"]:
+        return sums.zeros(2)
+
+    def merge(self, a: Float32[Array, "2 2"], b: Float32[Array, "2 2"]) -> Float32[Array, "2 2"]:
+        return sums.add(a, b)
+
+    def compute(self, state: Float32[Array, "2 2"]) -> Float32[Array, ""]:
+        total, count = sums.value(state)
+        return sums.ratio(total, count)
+
+
+def averaged(values: Any, mask: Any, weights: Any = None) -> Float32[Array, "2 2"]:
+    """The state of an `Averaged`: the values that count, times their weights, over number or weight.
+
+    A value or a weight that does not count may be anything, NaN included.
+
+    Args:
+      values: any shape.
+      mask: bool in that shape.
+      weights: float32 in that shape, or None.
+    """
+    if values.dtype == bool and weights is None:  # exact, and quicker
+        return sums.pack(sums.count(values & mask), sums.count(mask))
+    values = jnp.asarray(values, jnp.float32)
+    if weights is None:
+        return sums.pack(sums.total(jnp.where(mask, values, 0)), sums.count(mask))
+    weights = jnp.where(mask, weights, 0)
+    return sums.pack(sums.total(jnp.where(mask, values * weights, 0)), sums.total(weights))

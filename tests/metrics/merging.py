@@ -1,0 +1,107 @@
+"""Random data in uneven, masked batches whose states are merged in any order and grouping."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from toolshed import Context
+from toolshed.metrics import Metric
+
+SIZES = (1, 4, 7)  # few shapes, so that few programs are compiled
+TOLERANCE = 1e-6  # relative, or absolute below 1
+
+seeds = st.integers(0, 2**32 - 1)
+properties = settings(
+    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+Arrays = dict[str, np.ndarray]
+
+
+def context_of(arrays: Arrays) -> Context:
+    """``preds`` as the model's output, ``aux/…`` as auxiliary, the rest as entries of the batch."""
+    batch = {
+        name: jnp.asarray(value) for name, value in arrays.items() if "/" not in name and name != "preds"
+    }
+    aux = {name[4:]: jnp.asarray(value) for name, value in arrays.items() if name.startswith("aux/")}
+    fields: Any = {"preds": jnp.asarray(arrays["preds"])} if "preds" in arrays else {}
+    return Context(step=0, batch=batch, aux=aux, **fields)
+
+
+def random_batches(
+    seed: int,
+    make: Callable[[np.random.Generator, int], Arrays],
+    *,
+    sizes: tuple[int, ...] = SIZES,
+    most: int = 5,
+) -> list[Arrays]:
+    """One to ``most`` batches, each with a mask; what is masked is NaN where it can be."""
+    rng = np.random.default_rng(seed)
+    batches = []
+    for n in rng.choice(sizes, rng.integers(1, most + 1)):
+        batch = make(rng, int(n))
+        mask = rng.random(n) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.6, 0.3])
+        for value in batch.values():
+            if value.dtype.kind == "f":
+                value[~mask] = np.nan
+        batches.append({**batch, "mask": mask})
+    return batches
+
+
+def joined(batches: list[Arrays]) -> Arrays:
+    """What counts of all batches, in one piece and in float64."""
+    return {
+        name: _wide(np.concatenate([batch[name][batch["mask"]] for batch in batches])) for name in batches[0]
+    }
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float64) if values.dtype.kind == "f" else values
+
+
+class Compiled:
+    """A metric whose functions are compiled, as they are in a step."""
+
+    def __init__(self, metric: Metric):
+        self.metric = metric
+        self.state_from = jax.jit(lambda arrays: metric.state_from(context_of(arrays)))
+        self.merge = jax.jit(metric.merge)
+        self.compute = jax.jit(metric.compute)
+
+
+compiled = functools.cache(Compiled)
+
+
+def value_of(metric: Metric, **arrays: Any) -> Any:
+    """A metric of one batch."""
+    one = compiled(metric)
+    return np.asarray(
+        one.compute(one.state_from({name: np.asarray(value) for name, value in arrays.items()}))
+    )
+
+
+def merged(metric: Metric, batches: list[Arrays], seed: int) -> Any:
+    """The value of all batches, merging two states at a time until one is left, an empty one among them."""
+    compiled_metric, rng = compiled(metric), np.random.default_rng(seed)
+    states = [compiled_metric.state_from(batch) for batch in batches]
+    states.insert(int(rng.integers(len(states) + 1)), metric.empty())
+    while len(states) > 1:
+        a = states.pop(int(rng.integers(len(states))))
+        b = states.pop(int(rng.integers(len(states))))
+        states.append(compiled_metric.merge(a, b))
+    return np.asarray(compiled_metric.compute(states[0]))
+
+
+def check(value: Any, expected: Any) -> None:
+    """Within a relative error of 1e-6, or an absolute one of 1e-6 for values below 1; NaN equals NaN."""
+    expected = np.asarray(expected)
+    assert np.shape(value) == expected.shape
+    np.testing.assert_allclose(value, expected, rtol=TOLERANCE, atol=TOLERANCE)
