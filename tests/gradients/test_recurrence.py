@@ -32,7 +32,7 @@ def test_only_what_a_gradient_flows_through_is_marked():
     assert out["count"] is count
     assert out["flag"] is True
     marked = jax.make_jaxpr(lambda tree: recurrent(tree))({"count": count, "h": H, "z": H + 0j})
-    assert [eqn.primitive for eqn in marked.eqns] == [recurrent_p] * 2
+    assert [eqn.primitive for eqn in marked.eqns] == [recurrent_p()] * 2
 
 
 def cubed(x: Any) -> Any:

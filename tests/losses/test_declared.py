@@ -255,6 +255,26 @@ def test_a_loss_may_look_at_what_was_tapped():
     assert context["interms/out"].shape == context.preds.shape
 
 
+def test_gradient_strategies_can_be_compared_on_it():
+    case, weights = zoo.mlp(), "params/**/Linear.weights"
+    losses = {"fit": Loss(optax.squared_error, "preds", "batch/y"), "decay": Loss(optax.tree.norm, weights)}
+    loss_fn, backprop = collection(forward, **losses), toolshed.gradients.backprop
+    found = toolshed.gradients.compare(backprop, backprop, loss_fn, new_state(case), case.batch)
+    assert found.norm_ratio_of_all == 1
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_it_is_the_same_in_parts_and_as_a_whole(n):
+    case = zoo.mlp()
+    batch = {**case.batch, "mask": np.arange(8) < 5}  # uneven parts, and one of padding alone
+    grads = [
+        toolshed.build_train_step(declared(), gradient_strategy=strategy)(new_state(case), batch)[1].grads
+        for strategy in (toolshed.gradients.backprop, toolshed.gradients.Accumulate(n))
+    ]
+    for path, whole in grads[0].items():
+        np.testing.assert_allclose(grads[1][path], whole, rtol=1e-5, atol=1e-6)
+
+
 def test_evaluation_pads_batches_for_a_declared_loss_and_stays_exact():
     x = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
     data = {"x": x, "y": x.sum(1, keepdims=True)}

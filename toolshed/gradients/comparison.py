@@ -14,6 +14,7 @@ from toolshed import models, paths
 from toolshed.errors import StateError
 from toolshed.gradients.strategy import GradientStrategy
 from toolshed.state import TrainState
+from toolshed.taps import collecting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +104,9 @@ def compare(
     constants = tuple(None if paths.is_arraylike(leaf) else (type(leaf), leaf) for leaf in leaves)
     key = jax.random.fold_in(state.root_rng, state.step) if rng is None else rng
     carry = (state.model_state, state.loss_fn_state)
-    measured = _measure(a, b, loss_fn, treedef, constants, arrays, state.params, carry, dict(batch), key)
+    measured = _measure(
+        a, b, loss_fn, treedef, constants, arrays, state.params, carry, dict(batch), key, state.step
+    )
     leaf_wise, of_all = jax.device_get(measured)
     return Comparison(
         cosine={path: float(leaf_wise[path][0]) for path in state.params},
@@ -126,6 +129,7 @@ def _measure(
     carry: Any,
     batch: Any,
     rng: jax.Array,
+    step: jax.Array,
 ) -> Any:
     """(cosine, norm ratio) by path, and over all. The model without its values comes in parts."""
     pairs = zip(arrays, constants, strict=True)
@@ -135,7 +139,10 @@ def _measure(
     def loss_of(params: Any, carry: Any, batch: Any, rng: Any) -> Any:
         model_state, loss_fn_state = carry
         bound = library.bind(skeleton, params, model_state, frozen=True)
-        loss, loss_fn_state, aux = loss_fn(model=bound.model, state=loss_fn_state, rng=rng, **batch)
+        knowing = getattr(loss_fn, "knowing", None)  # losses declared by paths look at these two
+        told = loss_fn if knowing is None else knowing(step=step, params=params)
+        with collecting():
+            loss, loss_fn_state, aux = told(model=bound.model, state=loss_fn_state, rng=rng, **batch)
         loss = loss.unwrap() if hasattr(loss, "named_shape") else loss
         return jnp.asarray(loss), ((bound.read_model_state(), loss_fn_state), aux)
 

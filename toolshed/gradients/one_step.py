@@ -6,8 +6,6 @@ import dataclasses
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
-from jax.extend.core.primitives import custom_jvp_call_p, custom_vjp_call_p, stop_gradient_p
 
 from toolshed.errors import LossError
 from toolshed.gradients.recurrence import recurrent_p
@@ -60,6 +58,8 @@ class OneStepApproximation:
     ) -> tuple[jax.Array, tuple[Any, Any], Any]:
         """Loss, what was carried and aux, and truncated gradients."""
 
+        from jax.extend.core import jaxpr_as_fun  # slow to import
+
         def truncated(*arguments: Any) -> Any:
             # A function of its own each time: jax keeps what it traced by function object.
             traced, result = jax.make_jaxpr(lambda *x: loss_fn(*x), return_shape=True)(*arguments)
@@ -91,14 +91,19 @@ class _Cut:
     """
 
     def __init__(self) -> None:
+        from jax.extend import core  # slow to import
+
+        self._core, self._primitives = core, core.primitives
         self.marks = 0
         self._done: dict[int, tuple[Any, Any]] = {}  # by id; the original is kept, so that ids stay its own
 
     def value(self, value: Any) -> Any:
         """A program, or programs in a tuple or list, rewritten; anything else as it is."""
-        if isinstance(value, (ClosedJaxpr, Jaxpr)):
+        if isinstance(value, (self._core.ClosedJaxpr, self._core.Jaxpr)):
             if id(value) not in self._done:
-                rewritten = self._closed(value) if isinstance(value, ClosedJaxpr) else self._program(value)
+                rewritten = (
+                    self._closed(value) if isinstance(value, self._core.ClosedJaxpr) else self._program(value)
+                )
                 self._done[id(value)] = (value, rewritten)
             return self._done[id(value)][1]
         if isinstance(value, (tuple, list)):
@@ -108,23 +113,23 @@ class _Cut:
             return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
         return value
 
-    def _closed(self, closed: ClosedJaxpr) -> ClosedJaxpr:
+    def _closed(self, closed: Any) -> Any:
         program = self.value(closed.jaxpr)
         return closed if program is closed.jaxpr else closed.replace(jaxpr=program)
 
-    def _program(self, program: Jaxpr) -> Jaxpr:
+    def _program(self, program: Any) -> Any:
         equations = [self._equation(equation) for equation in program.eqns]
         same = all(x is y for x, y in zip(equations, program.eqns, strict=True))
         return program if same else program.replace(eqns=equations)
 
-    def _equation(self, equation: JaxprEqn) -> JaxprEqn:
-        if equation.primitive is recurrent_p:
+    def _equation(self, equation: Any) -> Any:
+        if equation.primitive is recurrent_p():
             self.marks += 1
-            return equation.replace(primitive=stop_gradient_p, params={})
+            return equation.replace(primitive=self._primitives.stop_gradient_p, params={})
         params = {name: self.value(value) for name, value in equation.params.items()}
         if all(params[name] is equation.params[name] for name in params):
             return equation
-        if equation.primitive in (custom_jvp_call_p, custom_vjp_call_p):
+        if equation.primitive in (self._primitives.custom_jvp_call_p, self._primitives.custom_vjp_call_p):
             raise LossError(
                 "A recurrence is marked inside a function whose derivative is a rule of its own"
                 " (jax.custom_jvp or jax.custom_vjp). OneStepApproximation cannot truncate that rule. Take"

@@ -7,13 +7,12 @@ traced, and a body that was traced while the flag was down would be used again w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
-from jax.interpreters import ad, batching, mlir
 from penzai import pz
 
 from toolshed.errors import ToolshedError
@@ -21,13 +20,21 @@ from toolshed.paths import describe, flatten, is_arraylike
 
 T = TypeVar("T")
 
-recurrent_p = Primitive("recurrent")
-recurrent_p.def_impl(lambda x: x)
-recurrent_p.def_abstract_eval(lambda x: x)
-# Derivatives taken inside a loss function are full ones: the tangent goes through without a mark.
-ad.primitive_jvps[recurrent_p] = lambda primals, tangents: (recurrent_p.bind(*primals), *tangents)
-batching.defvectorized(recurrent_p)
-mlir.register_lowering(recurrent_p, lambda context, x: [x])
+
+@functools.cache
+def recurrent_p() -> Any:
+    """The mark's primitive. Made when it is first needed: jax.extend is slow to import."""
+    from jax.extend.core import Primitive
+    from jax.interpreters import ad, batching, mlir
+
+    mark = Primitive("recurrent")
+    mark.def_impl(lambda x: x)
+    mark.def_abstract_eval(lambda x: x)
+    # Derivatives taken inside a loss function are full ones: the tangent goes through without a mark.
+    ad.primitive_jvps[mark] = lambda primals, tangents: (mark.bind(*primals), *tangents)
+    batching.defvectorized(mark)
+    mlir.register_lowering(mark, lambda context, x: [x])
+    return mark
 
 
 def recurrent(h: T) -> T:
@@ -53,7 +60,7 @@ def recurrent(h: T) -> T:
 
 def _mark(leaf: Any) -> Any:
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-    return recurrent_p.bind(jnp.asarray(leaf)) if jnp.issubdtype(dtype, jnp.inexact) else leaf
+    return recurrent_p().bind(jnp.asarray(leaf)) if jnp.issubdtype(dtype, jnp.inexact) else leaf
 
 
 def fixed_point(f: Callable[[T], T], start: T, *, steps: int) -> T:
@@ -84,6 +91,8 @@ def fixed_point(f: Callable[[T], T], start: T, *, steps: int) -> T:
     """
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ToolshedError(f"fixed_point got steps={steps!r}; expected a whole number from 1.")
+    from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # slow to import
+
     start = jax.tree.map(jnp.asarray, start)
     # What f closes over, parameters among it, is marked for all applications but the last.
     closed, result = jax.make_jaxpr(lambda z: _in_order(f(z), z), return_shape=True)(start)
