@@ -367,12 +367,13 @@ def _metrics_of(state: TrainState) -> list[str]:
 
 def _checked_window(window: Any, data: Any) -> int:
     if window is None:
-        if not hasattr(data, "__len__"):
+        try:
+            window = len(data)
+        except TypeError:
             raise DataError(
                 f"How many steps is a window? {type(data).__name__} does not tell its number of batches:"
                 " pass window=…."
-            )
-        window = len(data)
+            ) from None
     if not isinstance(window, int) or window < 1:
         raise DataError(f"window is {window!r}; expected a whole number from 1.")
     return window
