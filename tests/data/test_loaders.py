@@ -1,7 +1,7 @@
 """What other packages load is a stream like any other, restored by the best way each of them has.
 
-grain and Hugging Face's datasets run for real where they are installed. PyTorch and TensorFlow are stood
-in for by small classes with the methods that are called.
+grain, Hugging Face's datasets and TensorFlow run for real where they are installed. PyTorch is stood in
+for by small classes with the methods that are called, and so is TensorFlow beside its own test.
 """
 
 from __future__ import annotations
@@ -253,7 +253,20 @@ def test_a_data_set_by_number_is_read_by_number():
     assert data.asked == [0, 1, 2, 3, 3]
 
 
-# --- TensorFlow, stood in for -----------------------------------------------------------------------
+# --- TensorFlow -------------------------------------------------------------------------------------
+
+
+def test_tensorflow_itself_is_restored():
+    tensorflow = pytest.importorskip("tensorflow")
+
+    def data() -> Any:
+        arrays = {"n": np.arange(7), "x": np.arange(14.0).reshape(7, 2)}
+        return tensorflow.data.Dataset.from_tensor_slices(arrays)
+
+    assert_restores(lambda: stream(data().shuffle(7, seed=3, reshuffle_each_iteration=False).batch(2)))
+    assert_restores(lambda: stream(data()).shuffle(3).batch(2).prefetch())
+    assert numbers(stream(data().batch(4))) == [[0, 1, 2, 3], [4, 5, 6]]
+    assert numbers(stream(data().repeat()).take(9)) == [0, 1, 2, 3, 4, 5, 6, 0, 1]
 
 
 class TensorFlowData:

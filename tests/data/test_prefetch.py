@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import signal
 import subprocess
 import sys
 import textwrap
@@ -238,6 +239,19 @@ def test_the_thread_ends_after_an_error_in_the_loop():
     with pytest.raises(ArithmeticError):
         loop()
     assert threads() == []
+
+
+@pytest.mark.parametrize("at", [0, 3])  # at 0 the consumer may still be starting the thread
+def test_ctrl_c_is_heard_while_the_next_item_is_waited_for(at):
+    def slow(number: int) -> Any:
+        if number == at:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(0.2)
+        return example(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(from_function(slow).prefetch())
+    assert wait_until(lambda: threads() == [])
 
 
 def test_the_thread_ends_when_the_iterator_is_dropped():

@@ -239,6 +239,7 @@ def test_prefetching_makes_no_other_stream():
             {"at": {"epoch": 0, "block": 0, "given": 1.5, "at": {"epoch": 0, "index": 0}}},
             r"^The saved position is",
         ),
+        ({"chain": None}, r"^The saved chain is None; expected a list of its steps\.$"),
         ({"position": -1}, r"^The saved position is -1; expected a whole number from 0\.$"),
         ({"epoch": "1"}, r"^The saved epoch is '1'; expected a whole number from 0\.$"),
         ({"index": None}, r"^The saved index is None; expected a whole number from 0\.$"),

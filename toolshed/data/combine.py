@@ -72,6 +72,9 @@ class Concat(Combination):
 class Zip(Combination):
     """Items side by side; see `Stream.zip`."""
 
+    def in_order(self) -> Node:
+        return self  # other orders would make other pairs
+
     def start(self, epoch: int) -> Position:
         return [part.start(epoch) for part in self.parts]
 

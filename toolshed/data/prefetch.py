@@ -47,8 +47,8 @@ class Prefetch(Transform):
         thread = threading.Thread(target=run, args=(_fill, *task), name="toolshed-prefetch", daemon=True)
         channel.thread = thread
         _running.add(channel)
-        thread.start()
         try:
+            thread.start()
             yield from channel
         finally:
             channel.close()
@@ -120,8 +120,9 @@ class Channel:
     def join(self, patience: float) -> None:
         """Waits for the producer, once and not for ever."""
         thread, self.thread = self.thread, None
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(patience)
+        if thread is not None:
+            with contextlib.suppress(RuntimeError):  # it is the calling one, or was interrupted at its start
+                thread.join(patience)
 
 
 def _fill(

@@ -145,9 +145,15 @@ class Stream:
     def in_order(self) -> Iterator[Any]:
         """One pass over all items, unshuffled, unrepeated and with nothing dropped. Moves nothing.
 
-        What evaluation uses. A source that can be iterated only once is used up by it.
+        What evaluation uses. What is before a `zip` stays as it is, so that the pairs stay the same. A
+        source that can be iterated only once is used up by it.
+
+        Raises:
+          DataError: the items have no end.
         """
         node = self._node.in_order()
+        if node.length == math.inf:
+            raise DataError(f"One pass over {self!r} has no end. Say with take(n) how much of it is meant.")
         return (item for item, _ in node.read(node.start(0)))
 
     def state(self) -> dict[str, Any]:
@@ -174,7 +180,9 @@ class Stream:
           DataError: the position belongs to another chain of transforms or another data set, or is none.
         """
         check_entries(state, ("position", "epoch", "index", "ended", "at", "chain"))
-        here, there = self._node.chain(), list(state["chain"])
+        here, there = self._node.chain(), state["chain"]
+        if not isinstance(there, list):
+            raise DataError(f"The saved chain is {there!r}; expected a list of its steps.")
         if here != there:
             raise DataError(f"The saved position is of another stream: {_difference(there, here)}.")
         counts = {name: whole(f"The saved {name}", state[name], 0) for name in ("position", "epoch", "index")}
@@ -271,6 +279,9 @@ class Stream:
         The source runs in that thread, under the consumer's context variables and its
         ``jax.enable_x64`` and ``jax.default_device`` at the start of the epoch. jax's other settings
         that hold for one thread, such as ``jax.set_mesh`` or ``jax.debug_nans``, are not seen there.
+
+        It pays where an item takes longer to make or to transfer than the tenth of a millisecond that
+        handing it from thread to thread takes, and where the device is not the same CPU.
 
         Args:
           n: items that wait on the device. One more is in the thread's hands.
