@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from sklearn.metrics import fbeta_score, jaccard_score, precision_score, recall_
 from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import Dice, FBeta, IoU, Precision, Recall
+from toolshed.metrics.classification import tally
 
 CLASSES = 4
 
@@ -111,6 +113,19 @@ def test_a_class_out_of_range_is_not_left_out_silently(average):
     assert np.isnan(value_of(metric, preds=scores, label=[0, 2])).all()
     assert np.isnan(value_of(metric, preds=scores, label=[0, -1])).all()
     assert (value_of(metric, preds=scores, label=[0, -1], mask=[True, False]) > 0).any()
+
+
+@pytest.mark.parametrize("size", [5, 3000])  # compared with each number, and added one by one
+def test_numbers_are_tallied_row_by_row(size):
+    rng = np.random.default_rng(0)
+    index, mask = rng.integers(0, size, (2, 40)).astype(np.int32), rng.random((2, 40)) < 0.5
+    expected = [np.bincount(row[keep], minlength=size) for row, keep in zip(index, mask, strict=True)]
+    np.testing.assert_array_equal(tally(jnp.asarray(index), jnp.asarray(mask), size)[0], expected)
+    index[0, ~mask[0]], index[1, ~mask[1]] = -1, size
+    np.testing.assert_array_equal(tally(jnp.asarray(index), jnp.asarray(mask), size)[0], expected)
+    for wrong in (-1, size):
+        index[0, np.flatnonzero(mask[0])[0]] = wrong
+        assert np.isnan(tally(jnp.asarray(index), jnp.asarray(mask), size)).all()
 
 
 @pytest.mark.parametrize(

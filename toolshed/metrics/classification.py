@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from toolshed.metrics.metric import AUTO, array, check_classes, check_same_shape
 from toolshed.paths import describe
 
 _AVERAGES = ("binary", "macro", "micro", "weighted", None)
+# Up to so many comparisons one pass over them is quicker than adding one by one.
+_COMPARE = 2**14
 Counts = Float32[Array, "2 3 classes"]
 
 
@@ -48,12 +51,27 @@ def predicted_and_true(
     return predicted.astype(jnp.int32), targets.astype(jnp.int32), mask
 
 
-def tally(index: Any, mask: Any, size: int) -> Float32[Array, "2 size"]:
-    """How often each number below ``size`` is among those that count; NaN if one is out of range."""
-    index, mask = index.ravel(), mask.ravel()
-    # A number that does not count, or is out of range, lies beyond the end and is dropped.
+def tally(index: Any, mask: Any, size: int) -> Float32[Array, "2 *rows size"]:
+    """How often each number below ``size`` is in each row, of those that count.
+
+    All are NaN if one that counts is out of range.
+
+    Args:
+      index: int32[*rows, n].
+      mask: what counts, bool[*rows, n].
+      size: how many numbers there are.
+    """
     inside = (index >= 0) & (index < size)
-    numbers = jnp.zeros(size, jnp.int32).at[jnp.where(mask & inside, index, size)].add(1, mode="drop")
+    found = mask & inside
+    if index.shape[-1] * size <= _COMPARE:
+        numbers = (found[..., None] & (index[..., None] == jnp.arange(size))).sum(-2, dtype=jnp.int32)
+    else:
+        rows = math.prod(index.shape[:-1])
+        # One place for each number of each row; what is not found lies beyond the end and is dropped.
+        place = index.reshape(rows, -1) + size * jnp.arange(rows)[:, None]
+        place = jnp.where(found.reshape(rows, -1), place, rows * size)
+        numbers = jnp.zeros(rows * size, jnp.int32).at[place].add(1, mode="drop")
+        numbers = numbers.reshape(*index.shape[:-1], size)
     return sums.from_integers(numbers) + jnp.where((mask & ~inside).any(), jnp.nan, 0)
 
 
@@ -108,8 +126,9 @@ class ByClass(abc.ABC):
         if self.average == "binary":
             return self._binary(context)
         predicted, true, mask = predicted_and_true(context, self, self._size)
-        both = tally(predicted, mask & (predicted == true), self._size)
-        return jnp.stack([both, tally(predicted, mask, self._size), tally(true, mask, self._size)], axis=1)
+        predicted, true, mask = predicted.ravel(), true.ravel(), mask.ravel()
+        index = jnp.stack([predicted, predicted, true])
+        return tally(index, jnp.stack([mask & (predicted == true), mask, mask]), self._size)
 
     def _binary(self, context: Any) -> Counts:
         scores, targets = array(context, self.predictions), array(context, self.targets)

@@ -50,7 +50,7 @@ class ConfusionMatrix:
         predicted, true, mask = predicted_and_true(context, self, n)
         inside = (predicted >= 0) & (predicted < n)
         cell = jnp.where(inside, true * n + predicted, -1)
-        return tally(cell, mask, n * n).reshape(2, n, n)
+        return tally(cell.ravel(), mask.ravel(), n * n).reshape(2, n, n)
 
     def merge(self, a: Any, b: Any) -> Float32[Array, "2 classes classes"]:
         return sums.add(a, b)

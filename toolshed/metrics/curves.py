@@ -94,8 +94,7 @@ class Area(abc.ABC):
         low, high = self.limits
         index = jnp.floor((scores - low) / (high - low) * self.bins).clip(0, self.bins - 1)
         index = jnp.where(jnp.isnan(scores), -1, index).astype(jnp.int32)  # -1 makes the tally NaN
-        counts = [tally(index, mask & of, self.bins) for of in (~positive, positive)]
-        return jnp.stack(counts, axis=1)
+        return tally(jnp.stack([index, index]), mask & jnp.stack([~positive, positive]), self.bins)
 
     def merge(self, a: State, b: State) -> State:
         if self.bins is not None:
