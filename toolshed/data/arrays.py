@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from toolshed.data.node import Node, Position, Reader
@@ -211,7 +212,12 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 def stack(batches: Sequence[Batch]) -> Batch:
     """Several batches of one shape as one with a new first axis, for ``steps_per_call``."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+
+    def stacked(*leaves: Any) -> Any:
+        on_device = any(isinstance(leaf, jax.Array) for leaf in leaves)
+        return jnp.stack(leaves) if on_device else np.stack(leaves)
+
+    return jax.tree.map(stacked, *batches)
 
 
 def _common_length(arrays: Mapping[str, np.ndarray]) -> int:
