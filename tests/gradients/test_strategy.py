@@ -111,7 +111,6 @@ def unit_length(loss_fn: Any, params: Any, carry: Any, batch: Any, rng: Any) -> 
 
 
 STRATEGIES = [
-    Accumulate(2),
     Accumulate(4, strategy=Remat(jax.checkpoint_policies.dots_saveable)),
     Remat(),
     OneStepApproximation(),
