@@ -36,8 +36,8 @@ def test_accumulated_gradients_agree_with_finite_differences():
             by_hand.check_exact(Accumulate(3), by_hand.loss_fn, p, CARRY, b)
 
 
-@settings(deadline=None, max_examples=20)
-@given(n=st.sampled_from([1, 2, 4, 8]), mask=st.lists(st.booleans(), min_size=8, max_size=8).filter(any))
+@settings(deadline=None, max_examples=15)
+@given(n=st.sampled_from([1, 4]), mask=st.lists(st.booleans(), min_size=8, max_size=8).filter(any))
 def test_it_equals_the_big_batch_whatever_the_mask(n, mask):
     batch = by_hand.batch(8, mask)
     loss, (_, aux), grads = results(Accumulate(n), batch)

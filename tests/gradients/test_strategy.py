@@ -111,7 +111,6 @@ def unit_length(loss_fn: Any, params: Any, carry: Any, batch: Any, rng: Any) -> 
 
 
 STRATEGIES = [
-    Accumulate(2),
     Accumulate(4, strategy=Remat(jax.checkpoint_policies.dots_saveable)),
     Remat(),
     OneStepApproximation(),
@@ -145,29 +144,28 @@ def test_each_strategy_trains_in_calls_of_several_donated_steps(strategy):
     fitted = trainer.fit(start, data)
     assert int(fitted.step) == 5
     step = toolshed.build_train_step(marked_loss, gradient_strategy=strategy, fields=("loss_total",))
-    exact = toolshed.build_train_step(marked_loss, fields=("loss_total",))
-    by_backprop, losses = start, []
+    losses = []
     for batch in data:
         state, context = step(state, batch)
-        by_backprop, _ = exact(by_backprop, batch)
         losses.append(float(context.loss_total))
     assert step.traces == 1
     assert np.isfinite(losses).all()
     by_hand.same(fitted.params, state.params)
     if isinstance(strategy, EXACT):
-        by_hand.same(fitted.params, by_backprop.params)
+        exact, state = toolshed.build_train_step(marked_loss, fields=()), start
+        for batch in data:
+            state, _ = exact(state, batch)
+        by_hand.same(fitted.params, state.params)
     assert any((fitted.params[path] != start.params[path]).any() for path in start.params)
 
 
 @pytest.mark.parametrize("strategy", [PerExample(clip=0.5), DeepSupervision({"losses/size": 0.25})], ids=repr)
 def test_strategies_that_want_something_else_do_something_else(strategy):
-    case, (batch,) = zoo.mlp(), masked_batches(1)
-    states = []
+    (batch,), states = masked_batches(1), []
     for used in (strategy, backprop):
         step = toolshed.build_train_step(
             by_hand.masked_zoo_loss, gradient_strategy=used, donate=True, fields=()
         )
         states.append(step(new_state(zoo.mlp(), optax.sgd(0.05)), batch)[0])
-    del case
     a, b = (state.params for state in states)
     assert max(float(jnp.abs(a[path] - b[path]).max()) for path in a) > 1e-3
