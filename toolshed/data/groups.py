@@ -67,9 +67,9 @@ class GroupSequencer(Stream):
     Example:
       >>> from toolshed.data import GroupSequencer
       >>> for sequence in GroupSequencer([3, 3, 7, 9], max_length=2, seed=1, sequences=2):
-      ...     print(sequence.groups.tolist(), sequence.indices.tolist())
-      [9] [3]
-      [3] [0, 1]
+      ...     print("groups", *sequence.groups, "with examples", *sequence.indices)
+      groups 9 with examples 3
+      groups 3 with examples 0 1
     """
 
     def __init__(

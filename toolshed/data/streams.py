@@ -67,8 +67,10 @@ class Stream:
     Example:
       >>> from toolshed.data import from_iterable
       >>> stream = from_iterable(range(6)).map(lambda n: {"n": n}).batch(4, last="mask")
-      >>> [batch["n"].tolist() for batch in stream]
-      [[0, 1, 2, 3], [4, 5, 4, 4]]
+      >>> for batch in stream:
+      ...     print(*batch["n"])
+      0 1 2 3
+      4 5 4 4
     """
 
     def __init__(self, node: Node):

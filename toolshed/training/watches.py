@@ -1,4 +1,4 @@
-"""Watches: what `Trainer.fit` asks at the end of each window: stop, slow down, or keep this state?
+"""Watches: what `Trainer.fit` asks at the end of each window, to stop, slow down, or keep a state.
 
 A watch is any function ``(step, values, state) -> TrainState | None``. ``values`` are the window's
 numbers by name (``train/loss``, ``eval/accuracy``); a state that it gives back is trained on with; it may
