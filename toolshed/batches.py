@@ -13,7 +13,8 @@ def batch_size(batch: Mapping[str, Any]) -> Any:
     counts as one example.
     """
     if "mask" in batch:
-        return (batch["mask"] != 0).sum()
+        real = batch["mask"] != 0
+        return real.untag_prefix(*real.named_shape).sum().unwrap() if hasattr(real, "named_shape") else real.sum()
     for leaf in batch.values():
         named = getattr(leaf, "named_shape", None)
         shape = getattr(leaf, "positional_shape", None) if named is not None else getattr(leaf, "shape", ())

@@ -40,8 +40,8 @@ def digits(*, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     except ImportError as error:
         raise ImportError("The digits come with scikit-learn: pip install 'jax-toolshed[lab]'.") from error
     images, labels = load_digits(return_X_y=True)
-    image = (images.reshape(-1, 8, 8) / 16).astype(np.float32)
-    label = labels.astype(np.int32)
+    image = (np.asarray(images).reshape(-1, 8, 8) / 16).astype(np.float32)
+    label = np.asarray(labels, np.int32)
     order = np.random.default_rng(seed).permutation(len(label))
     cut = round(len(label) * (1 - test_fraction))
     train, test = order[:cut], order[cut:]
