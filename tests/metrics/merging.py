@@ -20,7 +20,7 @@ TOLERANCE = 1e-6  # relative, or absolute below 1
 
 seeds = st.integers(0, 2**32 - 1)
 properties = settings(
-    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 Arrays = dict[str, np.ndarray]
