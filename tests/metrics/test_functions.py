@@ -83,6 +83,9 @@ def test_a_norm_is_optax_s_averaged_over_steps():
     assert metrics.compute() == {"norm": 10.0, "tree": 10.0, "one": 8.0}  # 5 and 15; 4 and 12
     plain = {name: getattr(leaf, "data_array", leaf) for name, leaf in with_grads(1.0).grads.items()}
     assert float(optax.tree.norm(plain)) == 5
+    kinds = {"n": jnp.array([3, 4]), "z": jnp.array([12j]), "h": jnp.zeros(2, "bfloat16")}
+    whole = Context(step=0, batch={}, grads=kinds)
+    assert collection(norm=Norm("grads")).update(whole).compute() == {"norm": 13.0}
 
 
 def test_a_norm_of_each_leaf_is_reported_by_its_path():

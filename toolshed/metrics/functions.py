@@ -134,7 +134,9 @@ class Mapped:
         }
 
     def _value(self, leaf: Any, path: str) -> jax.Array:
-        value = jnp.asarray(self.fn(unordered(leaf, path)), jnp.float32)
+        # Without the barrier XLA may compute a gradient once for the optimiser and once for this.
+        array = jax.lax.optimization_barrier(unordered(leaf, path))
+        value = jnp.asarray(self.fn(array), jnp.float32)
         if value.shape:
             raise ToolshedError(f"The function gave {paths.describe(value)} for {path}; expected a scalar.")
         return value
@@ -161,7 +163,8 @@ def Norm(path: str, *, per_leaf: bool = False, leaves: Iterable[str] = ()) -> Ma
 
 
 def _sum_of_squares(leaf: Any) -> Any:
-    return (jnp.abs(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))) ** 2).sum()
+    leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    return jnp.vdot(leaf, leaf, precision=jax.lax.Precision.HIGHEST).real
 
 
 def _norm(leaf: Any) -> Any:
