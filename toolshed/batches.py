@@ -14,7 +14,11 @@ def batch_size(batch: Mapping[str, Any]) -> Any:
     """
     if "mask" in batch:
         real = batch["mask"] != 0
-        return real.untag_prefix(*real.named_shape).sum().unwrap() if hasattr(real, "named_shape") else real.sum()
+        return (
+            real.untag_prefix(*real.named_shape).sum().unwrap()
+            if hasattr(real, "named_shape")
+            else real.sum()
+        )
     for leaf in batch.values():
         named = getattr(leaf, "named_shape", None)
         shape = getattr(leaf, "positional_shape", None) if named is not None else getattr(leaf, "shape", ())

@@ -13,6 +13,7 @@
 
     ToolshedWarning (a UserWarning)
     ├── RetraceWarning       a step was compiled again, and why
+    ├── CapacityWarning      an exact metric saw more examples than it has room for
     ├── OptimizerWarning     a snapshot was made with other hyperparameters
     └── ExhaustedWarning     the data ended before the requested steps were done
 
@@ -84,6 +85,10 @@ class ToolshedWarning(UserWarning):
 
 class RetraceWarning(ToolshedWarning):
     """A compiled step had to be compiled again."""
+
+
+class CapacityWarning(ToolshedWarning):
+    """A metric that keeps its examples saw more of them than it has room for, and is NaN."""
 
 
 class OptimizerWarning(ToolshedWarning):

@@ -20,8 +20,8 @@ from tests.metrics.merging import (
     seeds,
     value_of,
 )
-from toolshed.errors import ToolshedError
-from toolshed.metrics import AUCPR, AUCROC, CapacityWarning, collection
+from toolshed.errors import CapacityWarning, ToolshedError
+from toolshed.metrics import AUCPR, AUCROC, collection
 
 BINS = 16
 

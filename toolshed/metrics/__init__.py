@@ -7,7 +7,6 @@ from toolshed.metrics.classification import FBeta as FBeta
 from toolshed.metrics.classification import IoU as IoU
 from toolshed.metrics.classification import Precision as Precision
 from toolshed.metrics.classification import Recall as Recall
-from toolshed.metrics.collection import CapacityWarning as CapacityWarning
 from toolshed.metrics.collection import Collection as Collection
 from toolshed.metrics.collection import collection as collection
 from toolshed.metrics.confusion import ConfusionMatrix as ConfusionMatrix

@@ -11,14 +11,10 @@ import jax
 import numpy as np
 from penzai import pz
 
-from toolshed.errors import ToolshedError, ToolshedWarning
+from toolshed.errors import CapacityWarning, ToolshedError
 from toolshed.metrics.metric import Metric
 from toolshed.paths import describe
 from toolshed.structs import STATIC, struct
-
-
-class CapacityWarning(ToolshedWarning):
-    """More examples came than a metric's state can hold."""
 
 
 class Definition:
