@@ -359,6 +359,12 @@ def test_a_masked_batch_is_as_large_as_its_mask_is_true(mask):
     assert int(jax.jit(batch_size)(batch)) == sum(mask)
 
 
+@pytest.mark.parametrize("names", [(), ("batch",)])
+def test_a_named_mask_counts_alike(names):
+    mask = pz.nx.wrap(np.array([True, False, True]), *names)
+    assert int(batch_size({"x": np.zeros((3, 2)), "mask": mask})) == 2
+
+
 @pytest.mark.parametrize(
     ("batch", "size"),
     [

@@ -19,7 +19,7 @@ from tests import zoo
 from tests.training.by_hand import count_compilations, values_of
 from toolshed import Trainer
 from toolshed.data import from_arrays
-from toolshed.metrics import Mean, collection
+from toolshed.metrics import Mapped, Mean, Norm, collection
 
 X = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
 DATA = {"x": X, "y": X.sum(axis=1, keepdims=True)}
@@ -65,6 +65,27 @@ def test_batches_that_are_filled_up_are_compiled_once():
     with count_compilations() as compiled:
         trainer.evaluate(state, from_arrays(DATA, 7))  # 7, 7, 7 and 3
     assert sum("run" in name for name in compiled) == 1
+
+
+def test_metrics_of_gradients_are_gathered_in_training_and_left_out_of_evaluation():
+    metrics = collection(norm=Norm("grads/**"), size=Norm("params/**"), mean=Mean("preds"))
+    trainer = Trainer(zoo.mlp().model, optax.sgd(0.1), zoo.regression_loss, metrics=metrics)
+    state = trainer.fit(trainer.init(jax.random.key(0)), from_arrays(DATA, 8), steps=2)
+    assert state.compute_metrics()["norm"] > 0
+    assert list(trainer.evaluate(state, [DATA])) == ["loss", "size", "mean"]
+
+
+@pytest.mark.parametrize("metric", [Mean("preds", mask=None), Mapped(lambda x: x.max(), "preds", reduce=sum)])
+def test_a_metric_that_looks_at_no_mask_sees_no_padding(metric):
+    trainer = Trainer(zoo.mlp().model, optax.sgd(0.1), masked_loss, metrics=collection(m=metric))
+    state, sizes = trainer.init(jax.random.key(0)), []
+    even = trainer._evaluate._even
+    trainer._evaluate._even = lambda *arguments: (  # type: ignore[method-assign]
+        sizes.append(len(batch["x"])) or batch for batch in even(*arguments)
+    )
+    masked = [{**batch, "mask": np.ones(len(batch["x"]), bool)} for batch in from_arrays(DATA, 7)]
+    trainer.evaluate(state, masked)
+    assert sizes == [7, 7, 7, 3]
 
 
 def test_padding_that_the_data_has_already_is_not_counted():

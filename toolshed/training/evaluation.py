@@ -13,7 +13,7 @@ import numpy as np
 
 from toolshed import models
 from toolshed.data import batch_size, feed
-from toolshed.metrics import Collection, collection
+from toolshed.metrics import Collection, Loss, Mapped, collection
 from toolshed.state import TrainState
 from toolshed.training import loss_function
 from toolshed.training.context import Context
@@ -38,9 +38,7 @@ class Evaluation:
         known = {name: metric for name, metric in known.items() if not _is_of_training(metric)}
         self._metrics = collection(**known) if known else None
         # Padding is safe only where all that sees it leaves it out.
-        self._pads = loss_function.takes_mask(loss_fn) and all(
-            getattr(metric, "mask", None) is not None for metric in known.values()
-        )
+        self._pads = loss_function.takes_mask(loss_fn) and all(map(_is_masked, known.values()))
 
     @property
     def metric_names(self) -> list[str]:
@@ -119,6 +117,13 @@ class Evaluation:
             return total + jnp.where(weight > 0, loss * weight, 0), count + weight, states
 
         return run
+
+
+def _is_masked(metric: Any) -> bool:
+    """True if padding cannot change a metric."""
+    if isinstance(metric, Mapped):
+        return metric.path.split("/")[0] == "params"
+    return isinstance(metric, Loss) or getattr(metric, "mask", None) is not None
 
 
 def _is_of_training(metric: Any) -> bool:
