@@ -132,7 +132,7 @@ def masked_batches(steps: int) -> list[dict[str, np.ndarray]]:
     return batches
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda strategy: getattr(strategy, "__name__", repr(strategy)))
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda made: getattr(made, "__name__", repr(made)))
 def test_each_strategy_trains_in_calls_of_several_donated_steps(strategy):
     """`fit` makes four steps a call in donated memory; steps by hand must come to the same."""
     case = zoo.mlp()
