@@ -1,4 +1,4 @@
-"""BLEU and ROUGE equal their libraries over all texts at once, however the texts are merged."""
+"""BLEU, ROUGE and METEOR equal their libraries over all texts at once, however the texts are merged."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from toolshed.metrics import text
 
 sacrebleu = pytest.importorskip("sacrebleu.metrics")
 rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
+nltk = pytest.importorskip("nltk")
+meteor = pytest.importorskip("nltk.translate.meteor_score")
 
 words = st.lists(
     st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "dogs", "ran"]), min_size=0, max_size=8
@@ -45,6 +47,37 @@ def test_rouge_of_merged_texts_is_the_mean_of_rouge_score_s(rows, cut, kind):
     assert in_parts(text.ROUGE(kind), rows, cut) == pytest.approx(expected, rel=1e-12)
 
 
+@settings(deadline=None, max_examples=30)
+@given(rows=pairs, cut=st.integers(0, 6))
+def test_meteor_of_merged_texts_is_the_mean_of_nltk_s(rows, cut):
+    scores = [
+        meteor.meteor_score([r.split()], p.split(), wordnet=text._NoSynonyms())  # type: ignore[arg-type]
+        for p, r in rows
+    ]
+    assert in_parts(text.METEOR(synonyms=False), rows, cut) == pytest.approx(np.mean(scores), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "expected"),
+    [
+        ("one two three four", "one two three four", 1 - 0.5 * (1 / 4) ** 3),  # one run of four words
+        ("One two, three", "one two , THREE", 1 - 0.5 * (1 / 4) ** 3),  # case and spaces do not matter
+        ("b a", "a b", 1 - 0.5 * (2 / 2) ** 3),  # two runs of two words
+        ("cats", "cat", 1 - 0.5),  # the same stem; one run of one word
+        ("a", "b", 0),
+    ],
+)
+def test_meteor_s_penalty_grows_with_the_share_of_runs(prediction, reference, expected):
+    metric = text.METEOR(synonyms=False)
+    assert metric.compute(metric.state_from([prediction], [reference])) == pytest.approx(expected)
+
+
+def test_meteor_without_wordnet_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(nltk.data, "path", [])
+    with pytest.raises(LookupError, match=r"^METEOR looks up synonyms in WordNet, which is not there\."):
+        text.METEOR().state_from(["a b"], ["c d"])
+
+
 def test_bleu_is_of_the_corpus_not_the_mean_of_texts():
     # Of single words 7 of 8 match; the mean of both texts would be 50.
     bleu = text.BLEU(max_order=1)
@@ -60,7 +93,7 @@ def test_several_references_count_as_one_s_best():
 
 
 def test_masked_texts_do_not_count_and_no_text_is_nan():
-    for metric in (text.BLEU(), text.ROUGE()):
+    for metric in (text.BLEU(), text.ROUGE(), text.METEOR(synonyms=False)):
         texts = ["the cat sat on the mat", "no"]
         one = metric.state_from(texts[:1], texts[:1])
         np.testing.assert_array_equal(metric.state_from(texts, [texts[0], "yes"], mask=np.array([1, 0])), one)
@@ -68,7 +101,7 @@ def test_masked_texts_do_not_count_and_no_text_is_nan():
         assert np.isnan(metric.compute(metric.state_from([], [])))
 
 
-@pytest.mark.parametrize("metric", [text.BLEU(), text.ROUGE()])
+@pytest.mark.parametrize("metric", [text.BLEU(), text.ROUGE(), text.METEOR(synonyms=False)])
 def test_texts_that_do_not_fit_are_an_error(metric):
     with pytest.raises(
         ToolshedError, match=r"^2 predictions, 1 references and a mask of 2; expected one of each"
@@ -88,7 +121,8 @@ def test_another_kind_of_rouge_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("metric", "name"), [(text.BLEU(), "sacrebleu"), (text.ROUGE(stem=True), "rouge-score")]
+    ("metric", "name"),
+    [(text.BLEU(), "sacrebleu"), (text.ROUGE(stem=True), "rouge-score"), (text.METEOR(), "nltk")],
 )
 def test_a_library_that_is_not_there_is_named_with_its_extra(metric, name, monkeypatch):
     real = builtins.__import__

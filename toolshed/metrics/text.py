@@ -1,4 +1,4 @@
-"""Metrics of texts, on the host: BLEU by sacrebleu, ROUGE by rouge-score.
+"""Metrics of texts, on the host: BLEU by sacrebleu, ROUGE by rouge-score, METEOR by nltk.
 
 Texts are strings and cannot enter a compiled step, so these are no members of a
 `toolshed.metrics.Collection`. Otherwise they are as the others: ``state_from`` takes texts rather than a
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -94,8 +95,25 @@ class BLEU:
         return float(score.score)
 
 
+class _MeanOfTexts:
+    """What metrics share that are a mean over texts: their state is a sum and a number."""
+
+    def empty(self) -> Float64[np.ndarray, "2"]:
+        """The state of no text."""
+        return np.zeros(2)
+
+    def merge(self, a: Float64[np.ndarray, "2"], b: Float64[np.ndarray, "2"]) -> Float64[np.ndarray, "2"]:
+        """The state of all texts of both."""
+        return a + b
+
+    def compute(self, state: Float64[np.ndarray, "2"]) -> float:
+        """The mean, NaN of no text."""
+        total, number = state.tolist()
+        return total / number if number else float("nan")
+
+
 @dataclasses.dataclass(frozen=True)
-class ROUGE:
+class ROUGE(_MeanOfTexts):
     """How much of references is in predicted texts: the mean F-measure over texts, from 0 to 1.
 
     Of several references of a text the one with the highest F-measure counts.
@@ -116,10 +134,6 @@ class ROUGE:
         if self.kind not in _ROUGE:
             raise ToolshedError(f"ROUGE with kind={self.kind!r}; expected one of {', '.join(_ROUGE)}.")
 
-    def empty(self) -> Float64[np.ndarray, "2"]:
-        """The state of no text."""
-        return np.zeros(2)
-
     def state_from(
         self,
         predictions: Sequence[str],
@@ -134,14 +148,71 @@ class ROUGE:
         ]
         return np.array([sum(scores), len(scores)], np.float64)
 
-    def merge(self, a: Float64[np.ndarray, "2"], b: Float64[np.ndarray, "2"]) -> Float64[np.ndarray, "2"]:
-        """The state of all texts of both."""
-        return a + b
 
-    def compute(self, state: Float64[np.ndarray, "2"]) -> float:
-        """The mean F-measure, NaN of no text."""
-        total, number = state.tolist()
-        return total / number if number else float("nan")
+@dataclasses.dataclass(frozen=True)
+class METEOR(_MeanOfTexts):
+    """How well words of predicted texts can be aligned with a reference's: the mean over texts, 0 to 1.
+
+    Words are aligned that are equal, have the same stem or are synonyms (English); many short runs of
+    them instead of few long ones cost up to half. Of several references the best one counts. Words and
+    punctuation marks are split from each other, and case does not matter.
+
+    Attributes:
+      synonyms: look synonyms up in WordNet, which nltk downloads once: ``python -m nltk.downloader
+        wordnet``.
+      alpha: weight of recall against precision.
+      beta: how steeply the penalty grows with the share of runs among aligned words.
+      gamma: the largest penalty.
+
+    References:
+      S. Banerjee and A. Lavie, "METEOR: an automatic metric for MT evaluation with improved correlation
+      with human judgments", 2005; the parameters are those of A. Lavie and A. Agarwal, 2007, in nltk.
+    """
+
+    synonyms: bool = True
+    alpha: float = 0.9
+    beta: float = 3.0
+    gamma: float = 0.5
+
+    def state_from(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[str | Sequence[str]],
+        mask: Iterable[Any] | None = None,
+    ) -> Float64[np.ndarray, "2"]:
+        """The state of some texts: the sum of their scores, and their number. As in `BLEU`.
+
+        Raises:
+          LookupError: synonyms are wanted, and WordNet is not there.
+        """
+        score = _meteor_score()
+        options: dict[str, Any] = {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
+        if not self.synonyms:
+            options["wordnet"] = _NoSynonyms()
+        try:
+            scores = [
+                score([_words(reference) for reference in several], _words(prediction), **options)
+                for prediction, several in _counting(predictions, references, mask)
+            ]
+        except LookupError as error:
+            raise LookupError(
+                "METEOR looks up synonyms in WordNet, which is not there. Download it once: python -m"
+                " nltk.downloader wordnet. METEOR(synonyms=False) does without."
+            ) from error
+        return np.array([sum(scores), len(scores)], np.float64)
+
+
+class _NoSynonyms:
+    """A WordNet that knows no word."""
+
+    def synsets(self, word: str) -> list[Any]:
+        """The meanings of a word: none."""
+        del word
+        return []
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+|[^\w\s]", text)
 
 
 def _counting(predictions: Any, references: Any, mask: Any) -> list[tuple[str, list[str]]]:
@@ -183,3 +254,11 @@ def _rouge_scorer(kind: str, stem: bool) -> Any:
     except ImportError as error:
         raise ImportError("ROUGE is computed by rouge-score: pip install 'jax-toolshed[text]'.") from error
     return rouge_scorer.RougeScorer([kind], use_stemmer=stem)
+
+
+def _meteor_score() -> Any:
+    try:
+        from nltk.translate import meteor_score
+    except ImportError as error:
+        raise ImportError("METEOR is computed by nltk: pip install 'jax-toolshed[text]'.") from error
+    return meteor_score.meteor_score
