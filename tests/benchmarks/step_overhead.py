@@ -17,8 +17,8 @@ How it is measured, because such numbers are easy to get wrong:
 - The number of steps is the same for all, but for those that would take more than a second, and for
   `fit` (see below), whose runs take that second.
 - Batches are on the device. Keras takes numpy arrays, since its `fit` does.
-- What a call of `Trainer.fit` or of Keras' `fit` costs once (a copy of the state, say) is taken off, by a
-  run of one step, and shown in a line of its own.
+- What a call of `Trainer.fit` or of Keras' `fit` costs once (a copy of the state, say) is taken off, as
+  what a long and a short run have in common, and shown in a line of its own.
 - The loss after 32 steps is shown, to see that all of them train.
 - How far to trust a ratio, the row ``jit`` tells: it is the limit's program, compiled a second time. Where
   there are thousands of leaves (D), two such twins differ by ten percent and more on a busy machine.
@@ -87,9 +87,10 @@ def step_time(contender: Contender, steps: int) -> tuple[float, float]:
     """Seconds per step over ``steps`` steps, and seconds that a run costs beside them."""
     if not contender.once:
         return run_time(contender, steps) / steps, 0.0
-    one = run_time(contender, 1)
-    seconds = (run_time(contender, steps + 1) - one) / steps
-    return seconds, one - seconds
+    short = max(steps // 2, 1)
+    begun = run_time(contender, short)
+    seconds = (run_time(contender, short + steps) - begun) / steps
+    return seconds, begun - short * seconds
 
 
 def expected_time(contender: Contender, unit: int) -> float:
