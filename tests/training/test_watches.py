@@ -17,7 +17,7 @@ from tests.training.by_hand import count_compilations, differing, values_of
 from toolshed import EarlyStop, EarlyStopping, KeepBest, ReduceOnPlateau, Trainer
 from toolshed.data import from_arrays
 from toolshed.errors import DataError, ToolshedError
-from toolshed.metrics import Mean, collection
+from toolshed.metrics import Mean, Norm, collection
 
 X = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
 DATA = {"x": X, "y": X.sum(axis=1, keepdims=True)}
@@ -248,6 +248,23 @@ def test_a_wrong_watch_is_an_error_before_the_first_step(options, kind, message)
     with pytest.raises(kind, match=message):
         trainer.fit(trainer.init(jax.random.key(0)), stream(), steps=2, **options)
     assert not calls
+
+
+def test_values_of_single_leaves_can_be_monitored():
+    state = start()
+    leaves = [f"grads/{path}" for path in state.params]
+    by_leaf = Norm("grads/**", per_leaf=True, leaves=leaves)
+    trainer = Trainer(zoo.mlp().model, injected(), zoo.regression_loss, metrics=collection(norm=by_leaf))
+    best = KeepBest(f"train/norm/{leaves[0]}")
+    trainer.fit(trainer.init(jax.random.key(1)), stream(), steps=2, window=1, watch=best)
+    assert best.best > 0
+
+
+def test_a_value_that_is_an_array_cannot_be_monitored():
+    with pytest.raises(
+        ToolshedError, match=r"^KeepBest monitors 'm', which is float64\[2\]; expected a metric"
+    ):
+        KeepBest("m")(1, {"m": np.zeros(2)}, start())
 
 
 def test_data_of_unknown_length_needs_a_window():

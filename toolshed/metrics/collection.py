@@ -56,6 +56,16 @@ class Collection(pz.Struct):
     states: dict[str, Any]
     definition: Definition = dataclasses.field(metadata=STATIC)
 
+    @property
+    def names(self) -> list[str]:
+        """The keys of what `compute` gives."""
+        metrics = self.definition.metrics
+        return [
+            f"{name}/{path}" if path else name
+            for name in metrics
+            for path in getattr(metrics[name], "names", ()) or ("",)
+        ]
+
     def states_from(self, context: Any) -> dict[str, Any]:
         """The states of one step alone, by name."""
         return {name: metric.state_from(context) for name, metric in self.definition.metrics.items()}

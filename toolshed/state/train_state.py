@@ -200,8 +200,8 @@ class TrainState(pz.Struct):
         """The state with its metrics empty again."""
         return self if self.metrics is None else self.replace(metrics=self.metrics.reset())
 
-    def compute_metrics(self) -> dict[str, float]:
-        """The metrics' values by name; empty if there are none. Waits for the device."""
+    def compute_metrics(self) -> dict[str, Any]:
+        """The metrics' values by name, floats or arrays; empty if there are none. Waits for the device."""
         return {} if self.metrics is None else self.metrics.compute()
 
     def replace(self, **fields: Any) -> TrainState:

@@ -43,11 +43,11 @@ class Evaluation:
     @property
     def metric_names(self) -> list[str]:
         """The names of the metrics."""
-        return [] if self._metrics is None else list(self._metrics.states)
+        return [] if self._metrics is None else self._metrics.names
 
     def __call__(
         self, state: TrainState, data: Iterable[dict[str, Any]], sharding: jax.sharding.Sharding | None
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """The loss and each metric by name. Waits for the device once, at the end.
 
         Args:

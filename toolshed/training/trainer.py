@@ -190,7 +190,8 @@ class Trainer:
             raise
 
     def _start_watches(self, watches: Sequence[Watch], state: TrainState, eval_data: Any) -> None:
-        names = ["train/loss", *(f"train/{name}" for name in _metrics_of(state))]
+        gathered = [] if state.metrics is None else state.metrics.names
+        names = ["train/loss", *(f"train/{name}" for name in gathered)]
         if eval_data is not None:
             names += ["eval/loss", *(f"eval/{name}" for name in self._evaluate.metric_names)]
         for watch in watches:
@@ -330,7 +331,7 @@ class Trainer:
         data: Iterable[dict[str, Any]],
         *,
         sharding: jax.sharding.Sharding | None = None,
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Loss and metrics over a data set, without the randomness of training.
 
         Every example counts once: a batch weighs as much as it has examples (see
@@ -346,7 +347,8 @@ class Trainer:
             number, and may not be filled up, is not laid out.
 
         Returns:
-          ``loss`` and each of the trainer's metrics by name, without those of gradients and updates.
+          ``loss`` and each of the trainer's metrics by name, without those of gradients and updates: a
+          float each, or an array where the metric is one (a confusion matrix, say).
 
         Raises:
           DataError: ``data`` gave no batch.
@@ -359,10 +361,6 @@ def _check_state(state: Any) -> None:
     if not isinstance(state, TrainState):
         raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
     state.check_alive()
-
-
-def _metrics_of(state: TrainState) -> list[str]:
-    return [] if state.metrics is None else list(state.metrics.definition.metrics)
 
 
 def _checked_window(window: Any, data: Any) -> int:

@@ -13,12 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from toolshed import paths
 from toolshed.errors import ToolshedError
 from toolshed.state import TrainState
 
-Watch = Callable[[int, Mapping[str, float], TrainState], TrainState | None]
+Watch = Callable[[int, Mapping[str, Any], TrainState], TrainState | None]
 
 
 class EarlyStop(Exception):  # noqa: N818  (a signal, not an error)
@@ -62,9 +63,14 @@ class Monitor:
             hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(names)}."
             raise ToolshedError(f"{type(self).__name__} has no value {self.monitor!r} to monitor. {hint}")
 
-    def _improved(self, step: int, values: Mapping[str, float]) -> bool:
+    def _improved(self, step: int, values: Mapping[str, Any]) -> bool:
         """Whether this value is the best so far, which it then becomes. NaN never is."""
-        value = float(values[self.monitor])
+        value = values[self.monitor]
+        if np.ndim(value):
+            raise ToolshedError(
+                f"{type(self).__name__} monitors {self.monitor!r}, which is {paths.describe(value)}; expected"
+                " a metric whose value is a scalar."
+            )
         gain = self.best - value if self.mode == "min" else value - self.best
         if math.isnan(value) or not (math.isnan(self.best) or gain > self.min_delta):
             return False
@@ -90,7 +96,7 @@ class EarlyStopping(Monitor):
         super().restart()
         self._waited = 0
 
-    def __call__(self, step: int, values: Mapping[str, float], state: TrainState) -> None:
+    def __call__(self, step: int, values: Mapping[str, Any], state: TrainState) -> None:
         """Raises `EarlyStop` in the window in which patience ends."""
         del state
         self._waited = 0 if self._improved(step, values) else self._waited + 1
@@ -150,7 +156,7 @@ class ReduceOnPlateau(Monitor):
                 " optimiser a number."
             )
 
-    def __call__(self, step: int, values: Mapping[str, float], state: TrainState) -> TrainState | None:
+    def __call__(self, step: int, values: Mapping[str, Any], state: TrainState) -> TrainState | None:
         """The state with a lower learning rate, in the window in which patience ends; otherwise None."""
         self._waited = 0 if self._improved(step, values) else self._waited + 1
         if self._waited < self.patience:
@@ -191,7 +197,7 @@ class KeepBest(Monitor):
         super().restart()
         self.state = None
 
-    def __call__(self, step: int, values: Mapping[str, float], state: TrainState) -> None:
+    def __call__(self, step: int, values: Mapping[str, Any], state: TrainState) -> None:
         """Keeps this state if its value is the best so far."""
         if self._improved(step, values):
             self.state = state
