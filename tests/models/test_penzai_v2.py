@@ -295,7 +295,7 @@ def test_without_freezing_all_49_parameters_would_be_trained():
 def test_the_state_that_calls_changed_can_be_read_from_the_bound_model():
     case = zoo.running_statistics()
     split = models.split(case.model)
-    bound = models.library_of(split.skeleton).bind(*split, frozen=True)
+    bound = models.adapter_of(split.skeleton).bind(*split, frozen=True)
     case.loss_fn(model=bound.model, state=None, rng=jax.random.key(1), **case.batch)
     state = bound.read_model_state()
     assert list(state) == list(split.model_state)
@@ -309,7 +309,7 @@ def test_the_state_that_calls_changed_can_be_read_from_the_bound_model():
 def test_a_random_stream_s_offset_counts_the_keys_that_were_drawn():
     case = zoo.random_stream()
     split = models.split(case.model)
-    bound = models.library_of(split.skeleton).bind(*split, frozen=True)
+    bound = models.adapter_of(split.skeleton).bind(*split, frozen=True)
     assert [int(v) for v in bound.read_model_state().values()] == [0]
     for calls in (1, 2, 3):
         case.loss_fn(model=bound.model, state=None, rng=jax.random.key(1), **case.batch)
@@ -318,7 +318,7 @@ def test_a_random_stream_s_offset_counts_the_keys_that_were_drawn():
 
 def test_inside_a_step_parameters_cannot_be_assigned_to():
     split = models.split(zoo.mlp().model)
-    library = models.library_of(split.skeleton)
+    library = models.adapter_of(split.skeleton)
     inside = library.bind(*split, frozen=True).model
     outside = library.bind(*split, frozen=False).model
     assert of_type(pz.Parameter, inside) == []
@@ -338,7 +338,7 @@ def test_inside_a_step_parameters_cannot_be_assigned_to():
 )
 def test_a_state_variable_that_changes_structure_in_the_forward_pass_is_an_error(before, after, words):
     split = models.split({"s": state_variable("stats", before), "w": parameter("w")})
-    bound = models.library_of(split.skeleton).bind(*split, frozen=True)
+    bound = models.adapter_of(split.skeleton).bind(*split, frozen=True)
     bound.model["s"].value = jax.tree.map(lambda x: x + 1, before)
     bound.read_model_state()  # the same structure with other values is what state variables are for
     bound.model["s"].value = after

@@ -134,7 +134,7 @@ def _measure(
     """(cosine, norm ratio) by path, and over all. The model without its values comes in parts."""
     pairs = zip(arrays, constants, strict=True)
     skeleton = treedef.unflatten([array if constant is None else constant[1] for array, constant in pairs])
-    library = models.library_of(skeleton)
+    library = models.adapter_of(skeleton)
 
     def loss_of(params: Any, carry: Any, batch: Any, rng: Any) -> Any:
         model_state, loss_fn_state = carry

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from toolshed.errors import ModelError
-from toolshed.models.library import Bound as Bound
-from toolshed.models.library import ModelLibrary as ModelLibrary
-from toolshed.models.library import Split as Split
+from toolshed.models.adapter import Bound as Bound
+from toolshed.models.adapter import ModelLibrary as ModelLibrary
+from toolshed.models.adapter import Split as Split
 from toolshed.models.penzai_v1 import PenzaiV1
 from toolshed.models.penzai_v2 import PenzaiV2
 
@@ -20,7 +20,7 @@ def is_model(tree: Any) -> bool:
     return any(library.recognises(tree) for library in _LIBRARIES)
 
 
-def library_of(tree: Any) -> ModelLibrary:
+def adapter_of(tree: Any) -> ModelLibrary:
     """The library that a model or a skeleton belongs to.
 
     Raises:
@@ -42,7 +42,7 @@ def split(model: Any) -> Split:
     Raises:
       ModelError: the model is of no known library, labels clash, or a parameter holds no array.
     """
-    return library_of(model).split(model)
+    return adapter_of(model).split(model)
 
 
 def bind(skeleton: Any, params: Mapping[str, Any], model_state: Mapping[str, Any]) -> Any:
@@ -51,14 +51,14 @@ def bind(skeleton: Any, params: Mapping[str, Any], model_state: Mapping[str, Any
     Raises:
       ModelError: a value is missing.
     """
-    return library_of(skeleton).bind(skeleton, params, model_state, frozen=False).model
+    return adapter_of(skeleton).bind(skeleton, params, model_state, frozen=False).model
 
 
 def parameter_order(skeleton: Any) -> list[str]:
     """The keys of the parameters in the order in which they stand in the model, which jit forgets."""
-    return library_of(skeleton).parameter_order(skeleton)
+    return adapter_of(skeleton).parameter_order(skeleton)
 
 
 def evaluation_mode(model: Any) -> Any:
     """The same model, or skeleton, without the randomness of training (dropout layers do nothing)."""
-    return library_of(model).evaluation_mode(model)
+    return adapter_of(model).evaluation_mode(model)

@@ -19,7 +19,7 @@ from penzai import pz
 
 from toolshed import paths
 from toolshed.errors import ModelError
-from toolshed.models.library import Bound, Split, add_arrays, flatten_value, unflatten_value
+from toolshed.models.adapter import Bound, Split, add_arrays, flatten_value, unflatten_value
 from toolshed.structs import STATIC, struct
 
 
@@ -40,7 +40,7 @@ class ValueSlot(pz.Struct):
 
 
 class PenzaiV1:
-    """The adapter; see `toolshed.models.library.ModelLibrary` for what its methods promise."""
+    """The adapter; see `toolshed.models.adapter.ModelLibrary` for what its methods promise."""
 
     name = "penzai v1"
 

@@ -18,7 +18,7 @@ from penzai.core import variables
 
 from toolshed import paths
 from toolshed.errors import ModelError
-from toolshed.models.library import Bound, Split, add_arrays, flatten_value, unflatten_value
+from toolshed.models.adapter import Bound, Split, add_arrays, flatten_value, unflatten_value
 from toolshed.structs import STATIC, struct
 
 
@@ -143,7 +143,7 @@ class _Labels:
 
 
 class PenzaiV2:
-    """The adapter; see `toolshed.models.library.ModelLibrary` for what its methods promise."""
+    """The adapter; see `toolshed.models.adapter.ModelLibrary` for what its methods promise."""
 
     name = "penzai"
 

@@ -16,7 +16,7 @@ import optax
 from toolshed.errors import BatchError
 from toolshed.gradients import GradientStrategy
 from toolshed.keys import key_unpacker, raw_key
-from toolshed.models import library_of
+from toolshed.models import adapter_of
 from toolshed.paths import describe, flatten
 from toolshed.state import TrainState
 from toolshed.training import loss_function, tape
@@ -37,7 +37,7 @@ class Skeleton:
 
     def __init__(self, tree: Any):
         leaves, self._treedef = jax.tree.flatten(tree)
-        self._library = library_of(tree)
+        self._library = adapter_of(tree)
         self._is_array = tuple(isinstance(leaf, jax.Array) or hasattr(leaf, "__array__") for leaf in leaves)
         arrays = [leaf for leaf, is_array in zip(leaves, self._is_array, strict=True) if is_array]
         self._unpack = tuple(key_unpacker(leaf) for leaf in arrays)

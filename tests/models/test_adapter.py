@@ -14,7 +14,7 @@ from penzai import pz
 from tests import zoo
 from toolshed import models
 from toolshed.errors import ModelError
-from toolshed.models import library
+from toolshed.models import adapter
 
 # Cases that no test may change, built once. Calling a model with state variables changes it: build those.
 case_of = functools.cache(lambda name: zoo.ZOO[name]())
@@ -133,8 +133,8 @@ def test_models_and_skeletons_are_recognised_by_their_library(name):
     model = case_of(name).model
     expected = "penzai v1" if name.startswith("v1") else "penzai"
     assert models.is_model(model)
-    assert models.library_of(model).name == expected
-    assert models.library_of(models.split(model).skeleton).name == expected
+    assert models.adapter_of(model).name == expected
+    assert models.adapter_of(models.split(model).skeleton).name == expected
 
 
 @pytest.mark.parametrize("tree", [{"w": jnp.ones(2)}, None, 3, [], "model", jnp.ones(2)])
@@ -190,13 +190,13 @@ def test_a_skeleton_in_evaluation_mode_has_the_same_slots():
 
 def test_one_array_goes_by_the_parameter_s_key_and_several_by_keys_under_it():
     one, two, three = jnp.ones(1), jnp.ones(2), jnp.ones(3)
-    assert library.flatten_value("w", one, where="x").arrays == {"w": one}
-    assert library.flatten_value("w", {"only": one}, where="x").arrays == {"w": one}
-    several = library.flatten_value("w", {"b": [two, three], "a": one}, where="x")
+    assert adapter.flatten_value("w", one, where="x").arrays == {"w": one}
+    assert adapter.flatten_value("w", {"only": one}, where="x").arrays == {"w": one}
+    several = adapter.flatten_value("w", {"b": [two, three], "a": one}, where="x")
     assert list(several.arrays) == ["w/a", "w/b/0", "w/b/1"]
     assert several.arrays["w/b/1"] is three
     assert several.description == "3 arrays"
-    assert library.flatten_value("w", two, where="x").description == "float32[2]"
+    assert adapter.flatten_value("w", two, where="x").description == "float32[2]"
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_one_array_goes_by_the_parameter_s_key_and_several_by_keys_under_it():
     ],
 )
 def test_a_value_is_put_together_as_it_was(value):
-    flat = library.flatten_value("w", value, where="somewhere")
-    again = library.unflatten_value("w", flat.structure, flat.arrays)
+    flat = adapter.flatten_value("w", value, where="somewhere")
+    again = adapter.unflatten_value("w", flat.structure, flat.arrays)
     assert jax.tree.structure(again) == jax.tree.structure(value)
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(value), strict=True):
         assert a is b
@@ -221,7 +221,7 @@ def test_a_value_that_lacks_an_array_names_it_and_the_nearest_there_is():
     structure = jax.tree.structure({"a": 0, "b": 0})
     values = {"w/a": jnp.ones(1), "w/B": jnp.ones(1)}
     with pytest.raises(ModelError) as caught:
-        library.unflatten_value("w", structure, values)
+        adapter.unflatten_value("w", structure, values)
     assert str(caught.value).startswith(
         "No value for 'w/b' to bind into the model; there are 2 values, the nearest named 'w/"
     )
