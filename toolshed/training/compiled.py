@@ -10,8 +10,8 @@ import jax
 
 from toolshed.errors import RetraceWarning
 from toolshed.keys import raw_key
+from toolshed.loss_function import check_is_batch
 from toolshed.state import TrainState
-from toolshed.training.loss_function import check_is_batch
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation
 from toolshed.training.signature import Signature

@@ -11,11 +11,11 @@ import numpy as np
 from toolshed import paths
 from toolshed.errors import BatchError, NonFiniteError, StateError
 from toolshed.gradients import GradientStrategy, backprop
+from toolshed.loss_function import check_is_batch
 from toolshed.state import TrainState
 from toolshed.training.carried import Carried
 from toolshed.training.compiled import Program, Ready
 from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
-from toolshed.training.loss_function import check_is_batch
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation, Skeleton
 from toolshed.training.tape import Tape
