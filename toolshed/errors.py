@@ -9,6 +9,7 @@
     ├── DataError            a data source that cannot give batches
     ├── ContextKeyError      (also KeyError) a path that is not in the Context
     ├── FieldNotFilled       (also AttributeError) a Context field that nobody asked for
+    ├── HistoryError         values that a history cannot take, or does not have
     └── NonFiniteError       (also FloatingPointError) a loss that is NaN or infinite
 
     ToolshedWarning (a UserWarning)
@@ -63,6 +64,10 @@ class ContextKeyError(ToolshedError, KeyError):
 
 class FieldNotFilled(ToolshedError, AttributeError):  # noqa: N818  (says what happened)
     """A Context field was read that this step did not compute."""
+
+
+class HistoryError(ToolshedError, ValueError):
+    """A history cannot take some values, or does not have those that were asked for."""
 
 
 class NonFiniteError(ToolshedError, FloatingPointError):
