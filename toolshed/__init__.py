@@ -6,6 +6,7 @@ model ─ split ─▶ TrainState ─▶ step(state, batch) ─▶ (state', Cont
 from toolshed import data as data
 from toolshed import errors as errors
 from toolshed import gradients as gradients
+from toolshed import live as live
 from toolshed import losses as losses
 from toolshed import metrics as metrics
 from toolshed import models as models
