@@ -9,13 +9,15 @@
     ├── DataError            a data source that cannot give batches
     ├── ContextKeyError      (also KeyError) a path that is not in the Context
     ├── FieldNotFilled       (also AttributeError) a Context field that nobody asked for
+    ├── HistoryError         values that a history cannot take, or does not have
     └── NonFiniteError       (also FloatingPointError) a loss that is NaN or infinite
 
     ToolshedWarning (a UserWarning)
     ├── RetraceWarning       a step was compiled again, and why
     ├── CapacityWarning      an exact metric saw more examples than it has room for
     ├── OptimizerWarning     a snapshot was made with other hyperparameters
-    └── ExhaustedWarning     the data ended before the requested steps were done
+    ├── ExhaustedWarning     the data ended before the requested steps were done
+    └── ViewWarning          a view of a run failed; the run goes on
 
 Each message says what came, what was expected, where, and the one thing to do.
 """
@@ -65,6 +67,10 @@ class FieldNotFilled(ToolshedError, AttributeError):  # noqa: N818  (says what h
     """A Context field was read that this step did not compute."""
 
 
+class HistoryError(ToolshedError, ValueError):
+    """A history cannot take some values, or does not have those that were asked for."""
+
+
 class NonFiniteError(ToolshedError, FloatingPointError):
     """A loss became NaN or infinite.
 
@@ -97,3 +103,7 @@ class OptimizerWarning(ToolshedWarning):
 
 class ExhaustedWarning(ToolshedWarning):
     """The data ended before the requested number of steps was done."""
+
+
+class ViewWarning(ToolshedWarning):
+    """A view of a run failed; the run itself is not touched."""

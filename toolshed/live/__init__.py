@@ -1,0 +1,1 @@
+"""Views of a run that follow it: the dashboard and the picture that stays."""
