@@ -1,0 +1,124 @@
+"""Windows: values by step, thinned to the columns of a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from toolshed.run.track import Series, Track
+
+SMALL = 256
+"""Parts of a line that are shorter are put together first: many rewinds leave many of them."""
+
+
+class Window(NamedTuple):
+    """A series thinned to a screen, in columns that are equally wide in steps.
+
+    Attributes:
+      steps: the first step of each column, int64[m]. A column without a finite value is left out.
+      low, high: lowest and highest finite value of each column, float32[m]; equal where it has one.
+      nonfinite: steps whose value is NaN or infinite, int64[k]: all of them, or the first of each column.
+    """
+
+    steps: Int64[np.ndarray, " m"]
+    low: Float32[np.ndarray, " m"]
+    high: Float32[np.ndarray, " m"]
+    nonfinite: Int64[np.ndarray, " k"]
+
+
+class Piece(NamedTuple):
+    """A part of a line: the values of one track from one index to before another."""
+
+    track: Track
+    start: int
+    stop: int
+
+    @property
+    def series(self) -> Series:
+        """Its values."""
+        return self.track.cut(self.start, self.stop)
+
+
+def join(pieces: Iterable[Piece]) -> Series:
+    """All values of a line. Of a single piece they are not copied."""
+    parts = [piece.series for piece in pieces]
+    if len(parts) == 1:
+        return parts[0]
+    steps = [np.zeros(0, np.int64), *(part.steps for part in parts)]
+    values = [np.zeros(0, np.float32), *(part.values for part in parts)]
+    return Series(np.concatenate(steps), np.concatenate(values))
+
+
+def thin(pieces: list[Piece], points: int) -> Window:
+    """The window of a line that shows all its values in at most so many columns.
+
+    Args:
+      pieces: in the order of their steps; none is empty.
+      points: columns, at least 2. A line of no more values is given as it is.
+    """
+    if sum(piece.stop - piece.start for piece in pieces) <= points:
+        return _whole(join(pieces))
+    first = int(pieces[0].track.steps_at(pieces[0].start))
+    last = int(pieces[-1].track.steps_at(pieces[-1].stop - 1))
+    width = column_width(last - first + 1, points)
+    origin = first // width
+    count = last // width - origin + 1
+    steps, odd = np.full(count, -1), np.full(count, -1)
+    low = np.full(count, np.inf, np.float32)
+    high = -low
+    for track, start, stop in _gathered(pieces):
+        columns = track.steps_at(np.array([start, stop - 1])) // width - origin
+        own = slice(int(columns[0]), int(columns[1]) + 1)
+        limits = (np.arange(own.start, own.stop + 1) + origin) * width
+        edges = np.clip(track.before(limits), start, stop)
+        lows, highs = track.pyramid.extremes(edges)
+        np.minimum(low[own], lows, out=low[own])
+        np.maximum(high[own], highs, out=high[own])
+        new = (edges[:-1] < edges[1:]) & (steps[own] < 0)
+        steps[own][new] = track.steps_at(edges[:-1][new])
+        if track.odd_count:
+            found = track.odd_in(edges)
+            new = (found >= 0) & (odd[own] < 0)
+            odd[own][new] = track.steps_at(found[new])
+    some = low <= high
+    return Window(steps[some], low[some], high[some], odd[odd >= 0])
+
+
+def column_width(span: int, points: int) -> int:
+    """Steps in a column, so that at most ``points`` of them cover ``span`` steps from anywhere on.
+
+    It is 1, 2, 3, or 4, 5, 6 or 7 times a power of two, and columns begin at its multiples. So they stay
+    the same while a line grows or the window moves by a little, and the picture does not flicker.
+    """
+    width = -(-span // (points - 1))
+    coarse = max(0, width.bit_length() - 3)
+    return -(-width >> coarse) << coarse if coarse else width
+
+
+def _whole(series: Series) -> Window:
+    finite = np.isfinite(series.values)
+    values = series.values[finite]
+    return Window(series.steps[finite], values, values, series.steps[~finite])
+
+
+def _gathered(pieces: list[Piece]) -> Iterable[Piece]:
+    """The same values in fewer pieces: neighbours that are small as one."""
+    small: list[Piece] = []
+    for piece in pieces:
+        if piece.stop - piece.start <= SMALL:
+            small.append(piece)
+            continue
+        yield from _as_one(small)
+        small = []
+        yield piece
+    yield from _as_one(small)
+
+
+def _as_one(pieces: list[Piece]) -> list[Piece]:
+    if len(pieces) < 2:
+        return pieces
+    track = Track.empty().append(*join(pieces))
+    return [Piece(track, 0, track.length)]
