@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import uuid
-import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,15 @@ from typing import Any
 import anywidget
 import traitlets
 
-from toolshed.errors import ViewWarning
 from toolshed.live import scene
 from toolshed.live.frames import pack
-from toolshed.live.pace import Looks, Pace
+from toolshed.live.pace import Looks, Pace, listen
 from toolshed.live.panels import NAMES
-from toolshed.run import Event, Run
+from toolshed.live.trouble import Trouble
+from toolshed.run import Run
 
 ACTIONS = ("train", "pause", "resume", "step", "back", "stop", "save", "edit")
 """What a front end may ask a run for."""
-BUSY = ("training", "evaluating", "pausing")
-TRIES = 3
-"""Failures in a row after which a view stops."""
 ANSWER = 40_000
 """Columns of all lines together in an answer to a front end that zooms."""
 
@@ -59,13 +54,12 @@ class Dashboard(anywidget.AnyWidget):
         self._run = weakref.ref(run)
         self._looks = Looks()
         self._shown = _Shown()
-        self._failures = 0
-        self._problem = ""
+        self._trouble = Trouble("The dashboard")
         self._update(run)
         self._pace = Pace(self._work)
         self.on_msg(self._hear)
         _let_messages_through(self.comm)
-        self._unsubscribe = run.subscribe(_Listener(self._pace))
+        self._unsubscribe = listen(run, self._pace)
 
     def __repr__(self) -> str:
         run = self._run()
@@ -83,17 +77,17 @@ class Dashboard(anywidget.AnyWidget):
     def _work(self) -> float | None:
         """Brings the front ends up to date; gives back in how many seconds to look again, or None."""
         run = self._run()
-        if run is None or self._failures >= TRIES:
+        if run is None or self._trouble.stopped:
             return None
         interval = self._looks.interval()
         if interval is None:
             return None
         wait = self._shown.at + interval - time.monotonic()
-        if wait > 0.01 and run.status in BUSY:
+        if wait > 0.01 and run.status in scene.BUSY:
             return wait
         try:
             self._update(run)
-            self._failures = 0
+            self._trouble.over()
         except Exception as error:  # whatever it is, the run goes on
             self._fail(error)
         return None
@@ -101,7 +95,7 @@ class Dashboard(anywidget.AnyWidget):
     def _update(self, run: Run) -> None:
         """Sets what changed, in one message."""
         shown, history, events = self._shown, run.history, run.events
-        head = {**scene.head(run), "problem": self._problem}
+        head = {**scene.head(run), "problem": self._trouble.text}
         with self.hold_sync():
             self.head = head
             if history.version != shown.version:
@@ -115,21 +109,10 @@ class Dashboard(anywidget.AnyWidget):
 
     def _fail(self, error: Exception) -> None:
         """Says once that the view failed; after several failures in a row it stops."""
-        self._failures += 1
-        what = f"{type(error).__name__}: {error}"
-        stopped = self._failures >= TRIES
-        first = not self._problem
-        self._problem = scene.clip(
-            f"The dashboard stopped, after {what}. Training is not touched: run.status says how it fares."
-            if stopped
-            else f"The dashboard failed to draw, with {what}. Training goes on."
-        )
-        self.head = {**self.head, "problem": self._problem}
-        if stopped:
+        self._trouble.report(error)
+        if self._trouble.stopped:
             self._unsubscribe()
-        if first:
-            with contextlib.suppress(ViewWarning):  # where warnings are errors, too
-                warnings.warn(self._problem, ViewWarning, stacklevel=2)
+        self.head = {**self.head, "problem": self._trouble.text}
 
     # --- from a front end to the run ------------------------------------------------------------------
 
@@ -173,16 +156,6 @@ class _Shown:
         self.version = -1
         self.events: tuple[int, str] = (-1, "")
         self.at = 0.0
-
-
-class _Listener:
-    """Asks for an update when the run says that something changed."""
-
-    def __init__(self, pace: Pace):
-        self._pace = pace
-
-    def __call__(self, event: Event) -> None:
-        self._pace.ask()
 
 
 def _let_messages_through(comm: Any) -> None:

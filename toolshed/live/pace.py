@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
+import weakref
 from collections.abc import Callable
+
+from toolshed.run import Event, Run
 
 EVERY = 0.1
 """Seconds between two updates, at least."""
@@ -62,6 +65,33 @@ class Pace:
             later = self._action()
             took = time.perf_counter() - start
             time.sleep(max(self._every, took / SHARE))
+
+
+def listen(run: Run, pace: Pace) -> Callable[[], None]:
+    """Asks a pace for its action whenever a run says that something changed.
+
+    Returns:
+      What ends it. It does not keep the run alive, as what a run gives back may do.
+    """
+    listener = weakref.ref(_Listener(run, pace))
+
+    def end() -> None:
+        found = listener()
+        if found is not None:
+            found.end()
+
+    return end
+
+
+class _Listener:
+    """Listens to a run, which alone keeps it alive."""
+
+    def __init__(self, run: Run, pace: Pace):
+        self._pace = pace
+        self.end = run.subscribe(self)
+
+    def __call__(self, event: Event) -> None:
+        self._pace.ask()
 
 
 class Looks:

@@ -17,6 +17,8 @@ BRANCHES = 6
 OTHER_LINES = 48
 """Lines of other branches, all panels together."""
 MARKS = 120
+BUSY = ("training", "evaluating", "pausing")
+"""States of a run in which it changes by itself."""
 TEXT = 240
 """Characters of a text that came from the run."""
 
