@@ -28,7 +28,9 @@ _OPEN = """async ([source, css, width]) => {
         set: (name, value) => { values[name] = value; },
         save_changes: () => window.sent.push({ settings: values.settings }),
         on: (name, listener) => (listeners[name] ??= []).push(listener),
-        off: (name, listener) => { listeners[name] = (listeners[name] ?? []).filter((one) => one !== listener); },
+        off: (name, listener) => {
+            listeners[name] = (listeners[name] ?? []).filter((one) => one !== listener);
+        },
         send: (message) => window.sent.push(message),
     };
     window.bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);

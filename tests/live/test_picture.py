@@ -105,14 +105,12 @@ def test_the_dashboard_s_choice_of_panels_and_lines_is_kept():
 
 
 def test_other_branches_are_faint_and_can_be_left_out():
-    strong = {line.opacity for line in curves(picture(branched()), COLORS[0])}
-    assert strong == {1.0, 0.35}
-    assert {line.opacity for line in curves(picture(branched(), off=["loss\nothers"]), COLORS[0])} == {
-        1.0,
-        0.35,
-    }
-    hidden = [f"{title}\nothers" for title in ("loss", "accuracy", "optim/learning_rate", "optim/grad_norm")]
-    assert {line.opacity for line in curves(picture(branched(), off=hidden), COLORS[0])} == {1.0}
+    def strengths(*hidden: str) -> set[float]:
+        return {line.opacity for line in curves(picture(branched(), off=list(hidden)), COLORS[0])}
+
+    titles = ("loss", "accuracy", "optim/learning_rate", "optim/grad_norm")
+    assert strengths() == strengths("loss\nothers") == {1.0, 0.35}
+    assert strengths(*(f"{title}\nothers" for title in titles)) == {1.0}
 
 
 def test_marks_stand_at_their_steps():

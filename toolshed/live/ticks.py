@@ -62,7 +62,7 @@ def text(number: float, step: float, top: float) -> str:
         return "0"
     if top < 0.01 or top >= 1e9:
         exponent = math.floor(math.log10(abs(number)) + 1e-9)
-        digits = min(max(decimals(step) + exponent, 0), 6)
+        digits = min(max(decimals(step) + exponent, 0), 12)
         mantissa, _, power = f"{number:.{digits}e}".partition("e")
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         return f"{mantissa}e{int(power)}"

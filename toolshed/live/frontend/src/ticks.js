@@ -11,7 +11,7 @@ export function tick(number, step, top) {
   if (number === 0) return "0";
   if (top < 0.01 || top >= 1e9) {
     const exponent = Math.floor(Math.log10(Math.abs(number)) + 1e-9);
-    return tidy(number.toExponential(Math.min(Math.max(decimals(step) + exponent, 0), 6)));
+    return tidy(number.toExponential(Math.min(Math.max(decimals(step) + exponent, 0), 12)));
   }
   const [scale, unit] = top >= 1e6 ? [1e6, "M"] : top >= 1e4 ? [1e3, "k"] : [1, ""];
   return (number / scale).toFixed(decimals(step / scale)).replace("-", "−") + unit;
