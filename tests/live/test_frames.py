@@ -71,7 +71,7 @@ def test_values_that_are_not_finite_are_text_in_the_header():
     history = History()
     history.append("train/loss", [1, 2], [1.0, np.nan])
     header, (line,) = unpack(pack(whole(history)))
-    assert header["lines"][0]["last"] == "nan"
+    assert header["lines"][0]["last"] == "NaN"
     assert line["bad"].tolist() == [2]
 
 

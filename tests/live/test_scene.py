@@ -146,8 +146,8 @@ def test_the_head_is_json_also_where_a_number_is_not_finite():
     run.hyperparameters = {"learning_rate": float("nan"), "clip": float("inf")}
     run.set(remaining=float("inf"), steps_per_second=np.float32(3))
     head = json.loads(json.dumps(scene.head(run), allow_nan=False))
-    assert head["hyperparameters"] == {"learning_rate": "nan", "clip": "inf"}
-    assert (head["remaining"], head["steps_per_second"]) == ("inf", 3.0)
+    assert head["hyperparameters"] == {"learning_rate": "NaN", "clip": "Infinity"}
+    assert (head["remaining"], head["steps_per_second"]) == ("Infinity", 3.0)
     assert (head["step"], head["goal"], head["status"]) == (1234, 5000, "training")
 
 

@@ -195,11 +195,13 @@ def head(run: Any) -> dict[str, Any]:
 
 
 def plain(number: float | None) -> float | str | None:
-    """A number as JSON can have it: those that are not finite as text."""
+    """A number as JSON can have it: those that are not finite as JavaScript's text."""
     if number is None:
         return None
     number = float(number)
-    return number if math.isfinite(number) else str(number)
+    if math.isnan(number):
+        return "NaN"
+    return number if math.isfinite(number) else ("Infinity" if number > 0 else "-Infinity")
 
 
 def clip(text: str, length: int = TEXT) -> str:

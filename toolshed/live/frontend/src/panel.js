@@ -181,7 +181,7 @@ export class Panel {
   pointed(u) {
     if (!u.cursor.event) return; // it was us who moved it
     const { left } = u.cursor;
-    this.view.point(left < 0 ? null : Math.round(u.posToVal(left, "x")), this);
+    this.view.point(left < 0 ? null : Math.round(u.posToVal(left, "x")), this, true);
   }
 
   selected(u) {
@@ -267,7 +267,7 @@ export class Panel {
     const { view } = this;
     const [start, stop] = view.domain();
     const at = view.pointer ?? Math.round((start + stop) / 2);
-    const move = (step) => view.point(Math.min(Math.max(step, start), stop), null, this);
+    const move = (step) => view.point(Math.min(Math.max(step, start), stop), this);
     const zoom = (factor) => {
       const half = Math.max(((stop - start) / 2) * factor, 1);
       view.zoomTo([at - half, at + half]);

@@ -59,7 +59,7 @@ export class View {
     this.slider = make("input", { id, type: "range", min: 0, max: NOTCHES.length - 1, step: 1, class: "tl-slider" });
     this.slider.value = this.settings.smoothing;
     this.slider.addEventListener("input", () => this.change({ smoothing: Number(this.slider.value) }));
-    this.span = make("output", { class: "tl-span", for: id });
+    this.span = make("span", { class: "tl-span", "aria-hidden": true });
     const smoothing = make("div", { class: "tl-smoothing" }, make("label", { for: id }, "Smoothing"), this.slider, this.span);
     const press = () => this.zoomTo(null);
     this.whole = make("button", { type: "button", class: "tl-button", "data-button": "whole", click: press }, "Show all");
@@ -218,9 +218,10 @@ export class View {
     this.window.want(Math.max(start - beside, 0), stop + beside, Math.min(Math.round(1.2 * width), 2000), ids);
   }
 
-  point(step, panel) {
+  /** Points at a step in all panels; by mouse in one of them, whose own pointer is there already. */
+  point(step, panel, byMouse = false) {
     this.pointer = step;
-    this.pointedIn = panel;
+    this.pointedIn = byMouse ? panel : null;
     for (const one of this.panels.values()) one.showPointer();
     if (document.activeElement === panel.plot && step !== null) setText(this.said, panel.describe());
   }
