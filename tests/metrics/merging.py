@@ -42,8 +42,11 @@ def random_batches(
     *,
     sizes: tuple[int, ...] = SIZES,
     most: int = 5,
-) -> list[Arrays]:
-    """One to ``most`` batches, each with a mask; what is masked is NaN where it can be."""
+) -> tuple[list[Arrays], Arrays]:
+    """One to ``most`` batches, each with a mask, and what counts of all, in one piece and in float64.
+
+    What is masked is NaN where it can be.
+    """
     rng = np.random.default_rng(seed)
     batches = []
     for n in rng.choice(sizes, rng.integers(1, most + 1)):
@@ -53,14 +56,10 @@ def random_batches(
             if value.dtype.kind == "f":
                 value[~mask] = np.nan
         batches.append({**batch, "mask": mask})
-    return batches
-
-
-def joined(batches: list[Arrays]) -> Arrays:
-    """What counts of all batches, in one piece and in float64."""
-    return {
+    whole = {
         name: _wide(np.concatenate([batch[name][batch["mask"]] for batch in batches])) for name in batches[0]
     }
+    return batches, whole
 
 
 def _wide(values: np.ndarray) -> np.ndarray:

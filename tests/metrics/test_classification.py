@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from sklearn.metrics import fbeta_score, jaccard_score, precision_score, recall_score
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, merged, properties, random_batches, seeds, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import Dice, FBeta, IoU, Precision, Recall
 from toolshed.metrics.classification import tally
@@ -55,8 +55,7 @@ KINDS = [
 @properties
 @given(seed=seeds)
 def test_values_by_class_and_their_means_are_scikit_learn_s(kind, options, seed):
-    batches = random_batches(seed, scored)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, scored)
     labels, predicted = whole["label"], whole["preds"].argmax(-1)
     for average in ("macro", "micro", "weighted", None):
         metric = kind(average=average, classes=CLASSES, **options)
@@ -75,8 +74,7 @@ def test_values_by_class_and_their_means_are_scikit_learn_s(kind, options, seed)
 @properties
 @given(seed=seeds)
 def test_values_of_the_positive_class_are_scikit_learn_s(kind, options, seed):
-    batches = random_batches(seed, two_classes)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, two_classes)
     labels, predicted = whole["label"], whole["preds"] > 0.4
     metric = kind(average="binary", threshold=0.4, **options)
     seen = labels.any() or predicted.any()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from sklearn.metrics import confusion_matrix
 
-from tests.metrics.merging import check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import check, merged, properties, random_batches, seeds, value_of
 from tests.metrics.test_classification import CLASSES, scored
 from toolshed.errors import ToolshedError
 from toolshed.metrics import ConfusionMatrix, collection
@@ -19,8 +19,7 @@ from toolshed.metrics import ConfusionMatrix, collection
 @properties
 @given(seed=seeds)
 def test_a_confusion_matrix_of_merged_batches_is_scikit_learn_s(normalize, seed):
-    batches = random_batches(seed, scored)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, scored)
     value = merged(ConfusionMatrix(CLASSES, normalize=normalize), batches, seed)
     if not len(whole["label"]):
         assert value.shape == (CLASSES, CLASSES)

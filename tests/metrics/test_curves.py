@@ -13,7 +13,6 @@ from tests.metrics.merging import (
     check,
     compiled,
     context_of,
-    joined,
     merged,
     properties,
     random_batches,
@@ -44,8 +43,8 @@ def areas(whole: Arrays) -> tuple[float, float]:
 @properties
 @given(seed=seeds)
 def test_areas_of_merged_batches_are_scikit_learn_s(options, seed):
-    batches = random_batches(seed, scored, sizes=(6,), most=4)  # states of few sizes
-    roc, pr = areas(joined(batches))
+    batches, whole = random_batches(seed, scored, sizes=(6,), most=4)  # states of few sizes
+    roc, pr = areas(whole)
     check(merged(AUCROC(**options), batches, seed), roc)
     check(merged(AUCPR(**options), batches, seed), pr)
 

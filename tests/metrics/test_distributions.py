@@ -8,7 +8,7 @@ from hypothesis import given
 from scipy.special import expit, log_softmax, rel_entr, softmax
 from sklearn.metrics import log_loss
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, merged, properties, random_batches, seeds, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import BinaryCrossEntropy, CrossEntropy, KLDivergence, Perplexity
 
@@ -32,8 +32,7 @@ def two_classes(rng: np.random.Generator, n: int) -> Arrays:
 @properties
 @given(seeds)
 def test_cross_entropy_and_perplexity_are_scikit_learn_s(seed):
-    batches = random_batches(seed, scored)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, scored)
     labels, p = whole["label"], softmax(whole["preds"], axis=-1)
     if not len(labels):
         assert np.isnan(merged(CrossEntropy(), batches, seed))
@@ -48,8 +47,7 @@ def test_cross_entropy_and_perplexity_are_scikit_learn_s(seed):
 @properties
 @given(seeds)
 def test_the_cross_entropy_of_two_classes_is_scikit_learn_s(seed):
-    batches = random_batches(seed, two_classes)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, two_classes)
     labels = whole["label"]
     if not len(labels):
         assert np.isnan(merged(BinaryCrossEntropy(), batches, seed))
@@ -64,8 +62,7 @@ def test_the_cross_entropy_of_two_classes_is_scikit_learn_s(seed):
 @properties
 @given(seeds)
 def test_divergence_is_scipy_s(seed):
-    batches = random_batches(seed, scored)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, scored)
     terms = rel_entr(whole["target"], np.exp(log_softmax(whole["preds"], axis=-1))).sum(-1)
     check(merged(KLDivergence(targets="batch/target"), batches, seed), terms.mean() if len(terms) else np.nan)
 

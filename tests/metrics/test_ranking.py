@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, merged, properties, random_batches, seeds, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import MAP, MRR, NDCG
 
@@ -24,8 +24,7 @@ def queries(rng: np.random.Generator, n: int) -> Arrays:
 @properties
 @given(seeds)
 def test_rankings_of_merged_batches_are_scikit_learn_s(seed):
-    batches = random_batches(seed, queries)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, queries)
     scores, relevance = whole["preds"], whole["relevance"]
     some = len(scores) > 0
     check(merged(NDCG(), batches, seed), ndcg_score(relevance, scores) if some else np.nan)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from sklearn import metrics as sk
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, merged, properties, random_batches, seeds, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import MAE, MAPE, MSE, R2, RMSE, ExplainedVariance
 
@@ -36,8 +36,7 @@ def numbers(rng: np.random.Generator, n: int) -> Arrays:
 @properties
 @given(seed=seeds)
 def test_errors_of_merged_batches_are_scikit_learn_s(kind, reference, seed):
-    batches = random_batches(seed, numbers)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, numbers)
     y, preds, weights = whole["y"], whole["preds"], whole["weights"]
     check(merged(kind(), batches, seed), reference(y, preds) if len(y) else np.nan)
     if len(y):
@@ -49,8 +48,7 @@ def test_errors_of_merged_batches_are_scikit_learn_s(kind, reference, seed):
 @properties
 @given(seed=seeds)
 def test_shares_of_variance_of_merged_batches_are_scikit_learn_s(kind, reference, seed):
-    batches = random_batches(seed, numbers)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, numbers)
     enough = len(whole["y"]) > (1 if kind is R2 else 0)
     check(merged(kind(), batches, seed), reference(whole["y"], whole["preds"]) if enough else np.nan)
 
@@ -58,8 +56,7 @@ def test_shares_of_variance_of_merged_batches_are_scikit_learn_s(kind, reference
 @properties
 @given(seeds)
 def test_r2_is_adjusted_for_its_predictors(seed):
-    batches = random_batches(seed, numbers)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, numbers)
     n, p = len(whole["y"]), 2
     expected = (
         1 - (1 - sk.r2_score(whole["y"], whole["preds"])) * (n - 1) / (n - p - 1) if n > p + 1 else np.nan

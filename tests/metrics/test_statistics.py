@@ -14,7 +14,6 @@ from tests.metrics.merging import (
     check,
     compiled,
     context_of,
-    joined,
     merged,
     properties,
     random_batches,
@@ -37,8 +36,8 @@ def numbers(rng: np.random.Generator, n: int) -> Arrays:
 @properties
 @given(seeds)
 def test_statistics_of_merged_batches_are_numpy_s_over_all_at_once(seed):
-    batches = random_batches(seed, numbers)
-    values = joined(batches)["aux/values"]
+    batches, whole = random_batches(seed, numbers)
+    values = whole["aux/values"]
     some = values.size > 0
     check(merged(Mean("aux/values"), batches, seed), values.mean() if some else np.nan)
     check(merged(Sum("aux/values"), batches, seed), values.sum() if some else np.nan)
@@ -49,8 +48,7 @@ def test_statistics_of_merged_batches_are_numpy_s_over_all_at_once(seed):
 @properties
 @given(seeds)
 def test_a_weighted_mean_is_numpy_s(seed):
-    batches = random_batches(seed, numbers)
-    everything = joined(batches)
+    batches, everything = random_batches(seed, numbers)
     if everything["weights"].size:
         expected = np.average(everything["aux/values"].mean(1), weights=everything["weights"])
         check(merged(Mean("aux/values", weights="batch/weights"), batches, seed), expected)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,35 +12,10 @@ import numpy as np
 from toolshed import paths
 from toolshed.errors import HistoryError
 from toolshed.run import frames
+from toolshed.run.branches import LAST, Branch, State, after, backwards, choose, find, line_of, pieces_of
 from toolshed.run.track import Series, Track
-from toolshed.run.windows import Piece, Window, join, thin
-
-
-class Branch(NamedTuple):
-    """A line of training that left another one.
-
-    Attributes:
-      name: what it is called.
-      parent: the branch that it left, None for the first.
-      start: the number of steps done when it left. Its own values are at later steps; those of the first
-        branch from step 0 on.
-    """
-
-    name: str
-    parent: str | None
-    start: int
-
-
-class _State(NamedTuple):
-    """All that a history knows at one moment. It and the dicts in it never change."""
-
-    branches: tuple[Branch, ...]
-    branch: str
-    tracks: dict[str, dict[str, Track]]  # by name, then by branch
-    version: int
-
-    def with_changes(self, **changes: Any) -> _State:
-        return self._replace(version=self.version + 1, **changes)
+from toolshed.run.windows import Window, join, thin
+from toolshed.views import Mark, curves
 
 
 class History:
@@ -65,7 +40,7 @@ class History:
 
     def __init__(self) -> None:
         # Each write ends in one assignment here, which a reader sees whole or not at all.
-        self._state = _State((Branch("main", None, 0),), "main", {}, 0)
+        self._state = State((Branch("main", None, 0),), "main", {}, 0)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -108,7 +83,7 @@ class History:
         block = _block(name, steps, values)
         if not len(block.steps):
             return
-        state, branch = self._state, _find(self._state, None)
+        state, branch = self._state, find(self._state, None)
         tracks = state.tracks.get(name, {})
         track = tracks.get(branch.name, Track.empty())
         _check_order(name, branch, track, block.steps)
@@ -135,7 +110,7 @@ class History:
         Raises:
           HistoryError: there is none of this name.
         """
-        self._state = self._state.with_changes(branch=_find(self._state, branch).name)
+        self._state = self._state.with_changes(branch=find(self._state, branch).name)
 
     # --- reading ------------------------------------------------------------------------------------
 
@@ -150,7 +125,7 @@ class History:
         Raises:
           HistoryError: there is no such name or branch.
         """
-        return join(_pieces(self._state, name, branch, own))
+        return join(pieces_of(self._state, name, branch, own))
 
     def window(
         self, name: str, start: int, stop: int, points: int, branch: str | None = None, *, own: bool = False
@@ -171,7 +146,7 @@ class History:
         """
         if points < 2:
             raise HistoryError(f"A window of {points} points; expected at least 2.")
-        return thin(_pieces(self._state, name, branch, own, max(0, start), min(stop, _LAST)), points)
+        return thin(pieces_of(self._state, name, branch, own, max(0, start), min(stop, LAST)), points)
 
     def last(self, name: str, branch: str | None = None) -> tuple[int, float] | None:
         """The newest step and value of one name on a branch's line; None where there is none.
@@ -179,7 +154,7 @@ class History:
         Raises:
           HistoryError: there is no such name or branch.
         """
-        for track, _, stop in _backwards(self._state, name, branch):
+        for track, _, stop in backwards(self._state, name, branch):
             return int(track.steps_at(stop - 1)), float(track.pyramid.values[stop - 1])
         return None
 
@@ -190,7 +165,7 @@ class History:
           HistoryError: there is no such branch.
         """
         state = self._state
-        lines = [pieces for name in state.tracks if (pieces := _pieces(state, name, branch))]
+        lines = [pieces for name in state.tracks if (pieces := pieces_of(state, name, branch))]
         firsts = [int(line[0].track.steps_at(line[0].start)) for line in lines]
         lasts = [int(line[-1].track.steps_at(line[-1].stop - 1)) for line in lines]
         return min(firsts, default=0), max(lasts, default=0)
@@ -230,43 +205,42 @@ class History:
         """
         frames.write_parquet(self.to_pandas(long=long), path, index=not long)
 
+    def plot(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        log: bool | Collection[str] = False,
+        smoothing: float = 0.0,
+        marks: Iterable[Mark] = (),
+        dark: bool = False,
+    ) -> Any:
+        """The current line as a matplotlib Figure, other branches faintly: `toolshed.views.curves`.
 
-_LAST = 2**62  # later than any step
+        Args:
+          names: some of `names`, or titles of panels, as ``loss`` for ``train/loss`` and ``eval/loss``.
+            None for all.
+          log: log scale for all panels, or the titles of those that are to have one.
+          smoothing: from 0 to below 1; the line as it was logged stays faintly visible.
+          marks: what happened when. The beginnings of the line's branches are added.
+          dark: for a dark ground.
 
-
-def _find(state: _State, name: str | None) -> Branch:
-    name = state.branch if name is None else name
-    for branch in state.branches:
-        if branch.name == name:
-            return branch
-    known = [branch.name for branch in state.branches]
-    raise HistoryError(f"There is no branch {name!r}.{_nearest(name, known)}")
-
-
-def _pieces(
-    state: _State, name: str, branch: str | None, own: bool = False, start: int = 0, stop: int = _LAST
-) -> list[Piece]:
-    """The parts of a line with values from step ``start`` to ``stop``, in their order."""
-    return list(_backwards(state, name, branch, own, start, stop))[::-1]
-
-
-def _backwards(
-    state: _State, name: str, branch: str | None, own: bool = False, start: int = 0, stop: int = _LAST
-) -> Iterator[Piece]:
-    """The parts of a line, from the newest back."""
-    here = _find(state, branch)
-    if name not in state.tracks:
-        raise HistoryError(f"There are no values named {name!r}.{_nearest(name, list(state.tracks))}")
-    tracks, known = state.tracks[name], {branch.name: branch for branch in state.branches}
-    while stop >= start:
-        if here.name in tracks:
-            track = tracks[here.name]
-            first, last = track.before(np.array([start, stop + 1])).tolist()
-            if first < last:
-                yield Piece(track, first, last)
-        if own or here.parent is None:
-            return
-        stop, here = min(stop, here.start), known[here.parent]
+        Raises:
+          HistoryError: there is no such name.
+        """
+        state = self._state
+        chosen = choose(list(state.tracks), names)
+        left = {branch.name: at for branch, at in line_of(state)}
+        others = {}
+        for name in chosen:
+            parts = (after(state, name, branch, left.get(branch.name)) for branch in state.branches)
+            others[name] = [part for part in parts if len(part.steps) > 1]
+        begun = [
+            Mark(branch.start, "branched", f"{branch.name} leaves {branch.parent}")
+            for branch, _ in line_of(state)
+            if branch.parent is not None
+        ]
+        lines = {name: join(pieces_of(state, name, None)) for name in chosen}
+        return curves(lines, marks=[*begun, *marks], others=others, log=log, smoothing=smoothing, dark=dark)
 
 
 def _block(name: str, steps: Any, values: Any) -> Series:
@@ -311,10 +285,3 @@ def _check_order(name: str, branch: Branch, track: Track, steps: Any) -> None:
         )
     if first < 0:
         raise HistoryError(f"{name}: step {first}; expected a number of steps done.")
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = paths.nearest(name, known)
-    if close:
-        return f" Did you mean {' or '.join(map(repr, close))}?"
-    return f" There is {', '.join(known[:8])}{', …' if len(known) > 8 else ''}." if known else ""

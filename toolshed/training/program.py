@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from toolshed import loss_function
 from toolshed.errors import BatchError
 from toolshed.gradients import GradientStrategy
 from toolshed.keys import key_unpacker, raw_key
 from toolshed.models import adapter_of
 from toolshed.paths import describe, flatten
 from toolshed.state import TrainState
-from toolshed.training import loss_function, tape
+from toolshed.training import tape
 from toolshed.training.carried import Carried
 from toolshed.training.context import FROM_AUX, Context
 

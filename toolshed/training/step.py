@@ -11,11 +11,12 @@ import numpy as np
 from toolshed import paths
 from toolshed.errors import BatchError, NonFiniteError, StateError
 from toolshed.gradients import GradientStrategy, backprop
+from toolshed.loss_function import check_is_batch
 from toolshed.state import TrainState
 from toolshed.training.carried import Carried
 from toolshed.training.compiled import Program, Ready
 from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
-from toolshed.training.loss_function import check_is_batch
+from toolshed.training.packing import Packed, Packing
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation, Skeleton
 from toolshed.training.tape import Tape
@@ -23,6 +24,7 @@ from toolshed.training.tape import Tape
 # Fields that the caller has in hand already: nothing is computed or copied to fill them.
 _FROM_ARGUMENTS = ("step", "batch", "params", "model_state", "opt_state")
 _MAX_PROGRAMS = 8
+_ONCE = np.int32(1)
 
 
 def build_train_step(
@@ -140,6 +142,7 @@ class TrainStep:
         self._check_finite = check_finite
         self._programs: dict[Any, Program] = {}
         self._ready: Ready | None = None
+        self._ready_packed: tuple[Any, Packing, Ready] | None = None
 
     def tape(self, capacity: int = 1024) -> Tape:
         """An empty tape for this step's recorded scalars, with ``capacity`` rows in a block."""
@@ -219,22 +222,52 @@ class TrainStep:
         _set(new_state, "__dict__", new)
         return new_state, make_context(out)
 
-    def _prepare(self, state: Any) -> Ready:
+    def call_packed(
+        self, like: TrainState, packing: Packing, carried: tuple[Packed, Any], batch: Any, tape: Tape
+    ) -> tuple[Packed, Any]:
+        """The step on values that stay packed, of a step that donates; what `Stepper` calls.
+
+        Args:
+          like: a state with the model, optimiser and key; its values are not looked at.
+          packing: how the values are packed.
+          carried: parameters, optimiser state and model state, packed; and the step's number, the loss
+            function's state and the metric states. Given away.
+          batch: as for a call.
+          tape: where to record this step's scalars.
+
+        Returns:
+          What is carried, after the step. Raises as a call does.
+        """
+        ready = self._ready_packed
+        try:
+            if ready is None or ready[0] is not like or ready[1] is not packing:
+                ready = self._ready_packed = (like, packing, self._prepare(like, packing))
+            run, constants, key = ready[2].run, ready[2].constants, ready[2].key
+            block = tape.reserve(self.record, self.steps_per_call, carried[1][0])
+            carried, _, block = run(*carried, constants, key, batch, block, _ONCE)
+        except Exception as error:
+            _explain(error, like, batch)
+            raise
+        tape.wrote(block, self.steps_per_call, carried[1][0])
+        return carried
+
+    def _prepare(self, state: Any, packing: Packing | None = None) -> Ready:
         """What is the same for all steps with this state's skeleton, key and optimiser."""
         if not isinstance(state, TrainState):
             raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
         skeleton = Skeleton(state.model_without_params)
         definition = None if state.metrics is None else state.metrics.definition
         key_kind = str(getattr(state.root_rng, "dtype", None))
-        identity = (skeleton.identity, id(state.optimizer_def), definition, key_kind)
+        packed = None if packing is None else packing.identity
+        identity = (skeleton.identity, id(state.optimizer_def), definition, key_kind, packed)
         program = self._programs.get(identity)
         if program is None:
             if len(self._programs) >= _MAX_PROGRAMS:
                 self._programs.pop(next(iter(self._programs)))
-            program = self._programs[identity] = self._compile(state, skeleton)
+            program = self._programs[identity] = self._compile(state, skeleton, packing)
         return Ready(program, state, skeleton.constants, self._placement)
 
-    def _compile(self, state: TrainState, skeleton: Skeleton) -> Program:
+    def _compile(self, state: TrainState, skeleton: Skeleton, packing: Packing | None) -> Program:
         def computation(outputs: tuple[str, ...], *, check_finite: bool) -> Computation:
             return Computation(
                 state,
@@ -257,6 +290,7 @@ class TrainStep:
             kept=self._kept,
             placement=self._placement,
             traced=self._traced,
+            packing=packing,
         )
 
     def _traced(self) -> None:
