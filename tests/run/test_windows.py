@@ -1,4 +1,4 @@
-"""A window shows the true extremes of what lies between two steps, and loses no NaN."""
+"""A window shows the true extremes and means of what lies between two steps, and loses no NaN."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ def check(window: Window, steps: np.ndarray, values: np.ndarray, points: int) ->
     np.maximum.at(high, column, values[finite])
     assert window.low.tolist() == low.tolist()
     assert window.high.tolist() == high.tolist()
+    total = np.bincount(column, values[finite], len(window.steps))
+    mean = total / np.bincount(column, minlength=len(window.steps))
+    assert window.mean.dtype == np.float32
+    np.testing.assert_allclose(window.mean, mean, rtol=1e-6, atol=1e-7)
 
 
 @settings(deadline=None, max_examples=200)
@@ -78,7 +82,7 @@ def test_few_values_are_given_as_they_are():
     steps, values = np.array([1, 5, 6, 900]), np.array([1, np.nan, -np.inf, 4], np.float32)
     window = thin(line(steps, values, [2]), 4)
     assert window.steps.tolist() == [1, 900]
-    assert window.low.tolist() == window.high.tolist() == [1, 4]
+    assert window.low.tolist() == window.high.tolist() == window.mean.tolist() == [1, 4]
     assert window.nonfinite.tolist() == [5, 6]
 
 
@@ -89,6 +93,7 @@ def test_columns_are_equally_wide_in_steps():
     assert window.steps.tolist() == list(range(0, 100, 10))
     assert window.low.tolist() == list(range(0, 100, 10))
     assert window.high.tolist() == list(range(9, 100, 10))
+    assert window.mean.tolist() == [4.5 + 10 * column for column in range(10)]
 
 
 def test_a_nan_is_marked_in_the_column_where_it_is_and_counts_for_no_extreme():
@@ -98,6 +103,7 @@ def test_a_nan_is_marked_in_the_column_where_it_is_and_counts_for_no_extreme():
     assert window.nonfinite.tolist() == [0, 555]  # the first of each column of 100 (112 of 7·2⁴)
     assert np.isfinite([window.low, window.high]).all()
     assert window.low[0] == 2
+    assert window.mean[0] == (2 + 111) / 2  # of 2 to 111
 
 
 def test_a_column_of_nan_alone_is_left_out_and_marked():
@@ -140,4 +146,4 @@ def test_a_line_is_joined_in_order(cuts):
 
 def test_the_line_of_nothing_is_empty():
     assert [array.tolist() for array in join([])] == [[], []]
-    assert [array.tolist() for array in thin([], 10)] == [[], [], [], []]
+    assert [array.tolist() for array in thin([], 10)] == [[], [], [], [], []]

@@ -30,7 +30,7 @@ class Track(NamedTuple):
 
     Steps that lie evenly (each one, or every hundredth) take no memory. The first that does not makes an
     array of all, of 4 bytes a value, or 8 once a step passes 2³¹. With the values and the pyramid that is
-    4.3, 8.3 or 12.3 bytes a value, and 8 for each that is not finite.
+    4.5, 8.5 or 12.5 bytes a value, and 8 for each that is not finite.
 
     Attributes:
       pyramid: the values.
@@ -107,6 +107,12 @@ class Track(NamedTuple):
         values = self.pyramid.values[start:stop]
         values.flags.writeable = False
         return Series(self.steps_at(np.arange(start, stop)), values)
+
+    def finite_in(self, edges: Steps) -> Int64[np.ndarray, " columns"]:
+        """How many finite values are in each ``edges[j]:edges[j + 1]``."""
+        if not self.odd_count:
+            return np.diff(edges)
+        return np.diff(edges) - np.diff(np.searchsorted(self.odd[: self.odd_count], edges))
 
     def odd_in(self, edges: Steps) -> Int64[np.ndarray, " columns"]:
         """The index of the first value that is not finite in each ``edges[j]:edges[j + 1]``; else -1."""

@@ -21,12 +21,14 @@ class Window(NamedTuple):
       steps: the first step of each column, int64[m]. A column without a finite value is left out.
       low, high: lowest and highest finite value of each column, float32[m]; equal where it has one.
       nonfinite: steps whose value is NaN or infinite, int64[k]: all of them, or the first of each column.
+      mean: the mean of each column's finite values, float32[m].
     """
 
     steps: Int64[np.ndarray, " m"]
     low: Float32[np.ndarray, " m"]
     high: Float32[np.ndarray, " m"]
     nonfinite: Int64[np.ndarray, " k"]
+    mean: Float32[np.ndarray, " m"]
 
 
 class Piece(NamedTuple):
@@ -68,23 +70,26 @@ def thin(pieces: list[Piece], points: int) -> Window:
     count = last // width - origin + 1
     steps, odd = np.full(count, -1), np.full(count, -1)
     low = np.full(count, np.inf, np.float32)
-    high = -low
+    high, total, finite = -low, np.zeros(count), np.zeros(count, np.int64)
     for track, start, stop in _gathered(pieces):
         columns = track.steps_at(np.array([start, stop - 1])) // width - origin
         own = slice(int(columns[0]), int(columns[1]) + 1)
         limits = (np.arange(own.start, own.stop + 1) + origin) * width
         edges = np.clip(track.before(limits), start, stop)
-        lows, highs = track.pyramid.extremes(edges)
+        lows, highs, totals = track.pyramid.summarize(edges)
         np.minimum(low[own], lows, out=low[own])
         np.maximum(high[own], highs, out=high[own])
+        total[own] += totals
+        finite[own] += track.finite_in(edges)
         new = (edges[:-1] < edges[1:]) & (steps[own] < 0)
         steps[own][new] = track.steps_at(edges[:-1][new])
         if track.odd_count:
             found = track.odd_in(edges)
             new = (found >= 0) & (odd[own] < 0)
             odd[own][new] = track.steps_at(found[new])
-    some = low <= high
-    return Window(steps[some], low[some], high[some], odd[odd >= 0])
+    some = finite > 0
+    mean = (total[some] / finite[some]).astype(np.float32)
+    return Window(steps[some], low[some], high[some], odd[odd >= 0], mean)
 
 
 def column_width(span: int, points: int) -> int:
@@ -101,7 +106,7 @@ def column_width(span: int, points: int) -> int:
 def _whole(series: Series) -> Window:
     finite = np.isfinite(series.values)
     values = series.values[finite]
-    return Window(series.steps[finite], values, values, series.steps[~finite])
+    return Window(series.steps[finite], values, values, series.steps[~finite], values)
 
 
 def _gathered(pieces: list[Piece]) -> Iterable[Piece]:
