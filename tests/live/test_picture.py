@@ -92,7 +92,7 @@ def test_values_that_are_not_finite_are_crosses():
     run.history.append("train/loss", [1, 2, 3, 4], [1.0, np.nan, 2.0, np.inf])
     strokes = [item for item in picture(run).items if isinstance(item, Line) and item.color == ALARM]
     assert len(strokes) == 2 * 2
-    assert "train ∞" in texts(picture(run))
+    assert "train inf" in texts(picture(run))
 
 
 def test_the_dashboard_s_choice_of_panels_and_lines_is_kept():
@@ -153,5 +153,5 @@ def test_in_words_it_names_the_newest_metrics():
     words = describe(scene.head(run), whole)
     assert words.startswith("digits: training at step 1,234 of 5,000")
     loss = run.history.last("train/loss")[1]
-    assert f"train/loss {loss:.4f}" in words
+    assert f"train/loss {loss:.4g}" in words
     assert "optim" not in words

@@ -1,14 +1,12 @@
-"""Numbers of a run in words."""
+"""A run in words."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.live.scripted import training
 from toolshed.live.scene import head
-from toolshed.live.words import duration, sentence, value
+from toolshed.live.words import duration, sentence
 
 
 @pytest.mark.parametrize(
@@ -20,23 +18,6 @@ from toolshed.live.words import duration, sentence, value
 )  # fmt: skip
 def test_durations(seconds, text):
     assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0"), (1, "1.000"), (-1.5, "-1.500"), (0.1234567, "0.1235"), (1234.5, "1234"), (99_999, "99,999"),
-        (2.5e6, "2.5e6"), (1e-5, "1e-5"), (float("-inf"), "-∞"), (None, "–"),
-    ],
-)  # fmt: skip
-def test_values(number, text):
-    assert value(number) == text
-
-
-@given(st.floats(-1e12, 1e12))
-def test_a_value_reads_back_to_four_digits(number):
-    read = float(value(number).replace(",", ""))
-    assert read == pytest.approx(number, rel=1e-3, abs=1e-300)
 
 
 def test_a_sentence_on_a_run():

@@ -14,7 +14,7 @@ from toolshed.live.drawing import Item, Line, Shape, Text
 from toolshed.live.panels import Panel
 from toolshed.live.scene import Line as Curve
 from toolshed.live.scene import clip
-from toolshed.live.words import value
+from toolshed.views.panels import short
 
 COLORS = ("#0072b2", "#d55e00", "#00805f", "#b4508c")
 INK, MUTED, HAIR, ALARM = "#1f2328", "#666c74", "#e3e5e8", "#b3261e"
@@ -128,14 +128,14 @@ def _grid(axes: _Axes) -> Iterator[Item]:
 
 
 def _curve(axes: _Axes, curve: Curve, color: str) -> Iterator[Item]:
-    steps, low, high, _ = curve.window
+    steps, low, high, _, mean = curve.window
     if not len(steps):
         return
     x, strength = axes.across(steps), 1.0 if curve.current else 0.35
     if not np.array_equal(low, high):
         top, bottom = np.stack([x, axes.down(high)], 1), np.stack([x, axes.down(low)], 1)
         yield Shape(np.concatenate([top, bottom[::-1]]), color, 0.28 * strength)
-    middle = np.stack([x, axes.down((low.astype(np.float64) + high) / 2)], 1)
+    middle = np.stack([x, axes.down(mean)], 1)
     yield Line(middle, color, 1.5 if curve.current else 1.0, strength)
     if curve.current and len(steps) <= _FEW:
         for point in middle:
@@ -167,7 +167,7 @@ def _legend(sight: Sight, colors: dict[int, str], x: float, y: float, width: flo
     """The panel's title, and its lines' names with their newest values."""
     labels, right = dict(sight.panel.lines), x + width
     for curve in sorted((one for one in sight.curves if one.current), key=lambda one: -one.place):
-        text = f"{clip(labels[curve.place], 16)} {value(curve.last)}"
+        text = f"{clip(labels[curve.place], 16)} {'–' if curve.last is None else short(curve.last)}"
         right -= 6.1 * len(text) + 28
         yield Line(np.array([[right, y - 4], [right + 10, y - 4]]), colors[curve.place], 3)
         yield Text(right + 15, y, text, INK, 11)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -10,11 +9,9 @@ from xml.sax.saxutils import escape
 import numpy as np
 from jaxtyping import Float
 
-Points = Float[np.ndarray, "n 2"]
+from toolshed.views.panels import printable
 
-_NOT_XML = r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-_TURNING = r"[\u202a-\u202e\u2066-\u2069]"  # what turns the direction of the text around it
-_UNPRINTABLE = re.compile(f"{_NOT_XML}|{_TURNING}")
+Points = Float[np.ndarray, "n 2"]
 
 
 class Line(NamedTuple):
@@ -58,13 +55,8 @@ class Drawing(NamedTuple):
     items: Sequence[Item]
 
 
-def printable(text: str) -> str:
-    """A text without what cannot be printed: it would make the whole picture unreadable."""
-    return _UNPRINTABLE.sub("�", text)
-
-
 def to_svg(drawing: Drawing) -> str:
-    """The drawing as SVG. All texts are text."""
+    """The drawing as SVG. All texts are text, without what XML has no place for."""
     size = f'width="{drawing.width}" height="{drawing.height}"'
     box = f'viewBox="0 0 {drawing.width} {drawing.height}"'
     font = "font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif\""

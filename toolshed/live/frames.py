@@ -61,7 +61,7 @@ def pack(scene: Scene) -> bytes:
 
 def _line(line: Line) -> tuple[dict[str, Any], list[np.ndarray]]:
     """The header of a line, and its arrays."""
-    steps, low, high, bad = line.window.steps, line.window.low, line.window.high, line.window.nonfinite
+    steps, low, high, bad, mean = line.window
     first = int(steps[0]) if len(steps) else 0
     origin = int(bad[0]) if len(bad) else 0
     gaps = np.diff(steps[1:])
@@ -69,7 +69,7 @@ def _line(line: Line) -> tuple[dict[str, Any], list[np.ndarray]]:
     flat = bool(np.array_equal(low, high))
     arrays = [] if every else [_offsets(steps, first)]
     arrays += [low.astype("<f4")]
-    arrays += [] if flat else [high.astype("<f4"), middle(line).astype("<f4")]
+    arrays += [] if flat else [high.astype("<f4"), mean.astype("<f4")]
     header = {
         "id": line.place,
         "branch": clip(line.branch, NAME),
@@ -84,11 +84,6 @@ def _line(line: Line) -> tuple[dict[str, Any], list[np.ndarray]]:
         "last": plain(line.last),
     }
     return header, [*arrays, _offsets(bad, origin)]
-
-
-def middle(line: Line) -> np.ndarray:
-    """Where a line runs through its columns, float32[n]."""
-    return (line.window.low + line.window.high) / 2
 
 
 def _title(title: str, place: int) -> str:

@@ -1,11 +1,12 @@
-"""Which values share a panel, in which order panels come, and which are shown without being asked for."""
+"""Which values share a panel of the dashboard, in which order panels come, and which are shown at first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-SPLITS = ("train", "eval")
+from toolshed.views.panels import SPLITS, arrange, split_of
+
 NAMES = 40
 """Names that are drawn; a run may log more."""
 SHOWN = 8
@@ -29,30 +30,28 @@ class Panel(NamedTuple):
     shown: bool
 
 
-def arrange(names: Sequence[str]) -> tuple[Panel, ...]:
-    """Panels for values: ``train/x`` and ``eval/x`` in one called ``x``, every other name in its own.
+def lay_out(names: Sequence[str]) -> tuple[Panel, ...]:
+    """The panels of a dashboard: ``train/x`` and ``eval/x`` in one called ``x``, each other name in its own.
 
     Metrics come first and the loss before them, then what a person logged, then the run's own values. Of
     very many names only the first `NAMES` in this order are taken.
 
     Example:
-      >>> [panel.title for panel in arrange(["optim/grad_norm", "train/loss", "eval/loss"])]
+      >>> [panel.title for panel in lay_out(["optim/grad_norm", "train/loss", "eval/loss"])]
       ['loss', 'optim/grad_norm']
     """
+    places = {name: place for place, name in enumerate(names)}
     lines: dict[str, list[tuple[int, str]]] = {}
-    for place, name in enumerate(names):
-        split, _, rest = name.partition("/")
-        title = rest if split in SPLITS and rest else name
-        lines.setdefault(title, []).append((place, split if title != name else _last_part(name)))
-    titles = sorted(lines, key=lambda title: _rank(title, lines[title]))
-    panels, room, places = [], NAMES, SHOWN
-    for title in titles:
-        if room <= 0:
-            break
-        own = sorted(lines[title][:room], key=lambda line: _split_rank(line[1]))
-        shown = places > 0 and not title.startswith(_QUIET)
-        panels.append(Panel(title, tuple(own), shown))
-        room, places = room - len(own), places - shown
+    for panel in arrange(names):  # a metric, and a value that is called as the metric is, share a panel
+        own = [(places[name], split_of(name) or _last_part(name)) for name in panel.names]
+        lines.setdefault(panel.title, []).extend(own)
+    panels, room, seats = [], NAMES, SHOWN
+    for title in sorted(lines, key=lambda title: _rank(title, lines[title])):
+        own = tuple(lines[title][:room])
+        if own:
+            shown = seats > 0 and not title.startswith(_QUIET)
+            panels.append(Panel(title, own, shown))
+            room, seats = room - len(own), seats - shown
     return tuple(panels)
 
 
@@ -60,14 +59,10 @@ def _last_part(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2] or name
 
 
-def _split_rank(label: str) -> int:
-    return SPLITS.index(label) if label in SPLITS else len(SPLITS)
-
-
 def _rank(title: str, lines: list[tuple[int, str]]) -> tuple[int, int]:
     """Where a panel comes: its group, then when its first value appeared."""
-    place, label = lines[0]
-    if label in SPLITS:
-        return (0 if title == "loss" else 1), place
+    first = min(place for place, _ in lines)
+    if any(label in SPLITS for _, label in lines):
+        return (0 if title == "loss" else 1), first
     group = title.partition("/")[0]
-    return (3 + _LAST.index(group) if group in _LAST else 2), place
+    return (3 + _LAST.index(group) if group in _LAST else 2), first

@@ -9,7 +9,8 @@ from typing import Any
 from toolshed.live.chart import ALARM, HEIGHT, INK, MUTED, Sight, draw_panel
 from toolshed.live.drawing import Drawing, Item, Text
 from toolshed.live.scene import Scene, clip
-from toolshed.live.words import sentence, value
+from toolshed.live.words import sentence
+from toolshed.views.panels import short
 
 WIDTH = 860
 PANELS = 6
@@ -67,9 +68,9 @@ def see(panel: Any, scene: Scene, marks: Sequence[Mapping[str, Any]], settings: 
 def describe(head: Mapping[str, Any], scene: Scene) -> str:
     """The picture in words: the run's name, how it fares, and its newest metrics."""
     newest = [
-        f"{scene.names[line.place]} {value(line.last)}"
+        f"{scene.names[line.place]} {short(line.last)}"
         for line in scene.lines
-        if line.current and scene.names[line.place].startswith(("train/", "eval/"))
+        if line.last is not None and scene.names[line.place].startswith(("train/", "eval/"))
     ]
     words = [f"{head['name']}: {sentence(dict(head))}", *([", ".join(newest[:8])] if newest else [])]
     return " · ".join([*words, *([str(head["message"])] if head["message"] else [])])

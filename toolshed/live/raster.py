@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from toolshed.live.drawing import Drawing, Item, Line, Shape, Text, printable
+from toolshed.live.drawing import Drawing, Item, Line, Shape, Text
 from toolshed.live.glyphs import HEIGHT, write
+from toolshed.views.panels import printable
 
 FINE = 2
 """Dots of the drawing board for each pixel of the picture, across and down: edges come out smooth."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from toolshed.live.panels import Panel, arrange
+from toolshed.live.panels import Panel, lay_out
 from toolshed.run import Branch, Event, History, Window
 
 COLUMNS = 3000
@@ -73,7 +73,7 @@ def whole(history: History, *, columns: int = COLUMNS) -> Scene:
     bounds = [history.bounds(name) for name in (branch, *(other for other, _ in _others(history, branch)))]
     ends = [bound for bound in bounds if bound != (0, 0)] or [(0, 0)]
     first, last = min(start for start, _ in ends), max(stop for _, stop in ends)
-    panels = arrange(names)
+    panels = lay_out(names)
     places = [place for panel in panels for place, _ in panel.lines]
     lines = _lines(history, branch, names, places, first, last, columns, LINE_COLUMNS)
     newest = {place: history.last(names[place], branch) for place in places}
