@@ -30,8 +30,8 @@ def test_the_loss_comes_first_then_metrics_then_a_person_s_values_then_the_run_s
 
 
 def test_what_the_header_says_already_is_not_shown_without_being_asked_for():
-    panels = lay_out(["train/loss", "optim/update_norm", "speed/steps_per_second", "memory/device_bytes"])
-    assert [panel.shown for panel in panels] == [True, False, False, False]
+    names = ["train/loss", "optim/learning_rate", "optim/b1", "speed/steps_per_second", "memory/device_bytes"]
+    assert [panel.shown for panel in lay_out(names)] == [True, True, False, False, False]
 
 
 def test_a_name_that_equals_a_metric_s_title_shares_its_panel():

@@ -97,7 +97,6 @@ class Dashboard(anywidget.AnyWidget):
         shown, history, events = self._shown, run.history, run.events
         head = {**scene.head(run), "problem": self._trouble.text}
         with self.hold_sync():
-            self.head = head
             if history.version != shown.version:
                 whole = scene.whole(history)
                 self.overview = pack(whole)
@@ -105,6 +104,7 @@ class Dashboard(anywidget.AnyWidget):
             if (len(events), history.branch) != shown.events:
                 self.marks = scene.marks(events, history)
                 shown.events = (len(events), history.branch)
+            self.head = head
         shown.at = time.monotonic()
 
     def _fail(self, error: Exception) -> None:

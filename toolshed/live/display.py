@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from toolshed.live import scene
 from toolshed.live.twin import Twin
 from toolshed.live.words import sentence
-from toolshed.run import Run
+from toolshed.run import Run, place
 
 if TYPE_CHECKING:
     from toolshed.live.dashboard import Dashboard
@@ -30,7 +30,7 @@ def show(run: Run) -> None:
     The dashboard needs somebody who can see it. Where a notebook is run by a program, the picture is shown
     alone; outside of notebooks a line is printed.
     """
-    if not _in_kernel():
+    if not place.in_kernel():
         print(f"{run.name}: {sentence(scene.head(run))}")
         return
     views = _SHOWN.get(run)
@@ -42,7 +42,7 @@ def show(run: Run) -> None:
 
 
 def _make_views(run: Run) -> _Views:
-    if not somebody_watches():
+    if not place.is_watched():
         return _Views(None, Twin(run, "", dict, publish))
     # ipywidgets and anywidget take a third of a second to import: only where they are needed.
     from toolshed.live.dashboard import Dashboard
@@ -54,13 +54,6 @@ def _make_views(run: Run) -> _Views:
 
 def _settings(dashboard: Dashboard | None) -> dict[str, Any]:
     return {} if dashboard is None else dict(dashboard.settings)
-
-
-def _in_kernel() -> bool:
-    from IPython.core.getipython import get_ipython
-
-    shell = get_ipython()
-    return shell is not None and hasattr(shell, "kernel")
 
 
 def _publish_widget(dashboard: Dashboard) -> None:

@@ -12,8 +12,8 @@ NAMES = 40
 SHOWN = 8
 """Panels that are shown without being asked for."""
 
-_LAST = ("optim", "speed", "memory")  # the run's own values come after a person's
-_QUIET = ("optim/update_norm", "speed/", "memory/")  # the header says these, or another panel nearly does
+_OWN = ("optim", "speed", "memory")  # the run's own values come after a person's
+_TELLING = ("optim/learning_rate", "optim/grad_norm")  # those of them that are shown at first
 
 
 class Panel(NamedTuple):
@@ -49,7 +49,8 @@ def lay_out(names: Sequence[str]) -> tuple[Panel, ...]:
     for title in sorted(lines, key=lambda title: _rank(title, lines[title])):
         own = tuple(lines[title][:room])
         if own:
-            shown = seats > 0 and not title.startswith(_QUIET)
+            is_own = title.partition("/")[0] in _OWN
+            shown = seats > 0 and (not is_own or title in _TELLING)
             panels.append(Panel(title, own, shown))
             room, seats = room - len(own), seats - shown
     return tuple(panels)
@@ -65,4 +66,4 @@ def _rank(title: str, lines: list[tuple[int, str]]) -> tuple[int, int]:
     if any(label in SPLITS for _, label in lines):
         return (0 if title == "loss" else 1), first
     group = title.partition("/")[0]
-    return (3 + _LAST.index(group) if group in _LAST else 2), first
+    return (3 + _OWN.index(group) if group in _OWN else 2), first

@@ -153,6 +153,7 @@ def marks(events: Sequence[Event], history: History) -> list[dict[str, Any]]:
     """
     branch, known = history.branch, {one.name: one for one in history.branches}
     left = lineage(known, branch)
+    events = [event for event in events if event.kind != "evaluated"]  # they are points of a curve
     names = {name: place for place, name in enumerate(history.names)}
     odd = [place for place, event in enumerate(events) if event.kind == "nonfinite"]
     rest = [place for place, event in enumerate(events) if event.kind != "nonfinite"]

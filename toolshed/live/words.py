@@ -34,5 +34,6 @@ def sentence(head: dict[str, Any]) -> str:
         parts.append(f"epoch {float(head['epoch']):.2f}")
     parts.append(duration(float(head["elapsed"] or 0)))
     if head["steps_per_second"] is not None:
-        parts.append(f"{short(float(head['steps_per_second']), 3)} steps/s")
+        speed = float(head["steps_per_second"])
+        parts.append(f"{speed:,.0f} steps/s" if speed >= 100 else f"{short(speed, 3)} steps/s")
     return " · ".join([*parts, f"on {head['branch']}"])

@@ -10,6 +10,7 @@ const ICONS = {
   save: "M8 10.5 3.8 6.3l1.2-1.2 2.1 2.1V1.5h1.8v5.7L11 5.1l1.2 1.2zM2.5 12h11v2h-11z",
 };
 const BUSY = ["training", "evaluating", "pausing"];
+const FEW = 3; // fields that are shown without being asked for
 const PATIENCE = 3000; // milliseconds until a button may be pressed again though nothing came back
 
 /** What the first button does in each state of the run. */
@@ -82,7 +83,8 @@ export class Fields {
   }
 
   draw(hyperparameters, alive) {
-    const names = Object.keys(hyperparameters);
+    // The learning rate first: it is what people edit.
+    const names = Object.keys(hyperparameters).sort((a, b) => isRate(b) - isRate(a));
     if (JSON.stringify(names) !== JSON.stringify([...this.fields.keys()])) this.build(names);
     this.node.hidden = !names.length;
     for (const [name, { input }] of this.fields) {
@@ -106,9 +108,24 @@ export class Fields {
       input.addEventListener("change", () => this.submit(name, input));
       input.title = "Enter sets it, Escape takes it back";
       const label = make("label", { for: id, title: name }, name.replaceAll("_", " "));
-      this.node.append(make("div", { class: "tl-field" }, label, input));
-      this.fields.set(name, { input });
+      const field = make("div", { class: "tl-field" }, label, input);
+      this.node.append(field);
+      this.fields.set(name, { input, field });
     });
+    this.open = false;
+    this.more = make("button", { type: "button", class: "tl-switch", click: () => this.fold(!this.open) });
+    if (names.length > FEW) this.node.append(this.more);
+    this.fold(false);
+  }
+
+  /** Shows all fields, or the first few. */
+  fold(open) {
+    this.open = open;
+    [...this.fields.values()].forEach(({ field }, i) => {
+      field.hidden = !open && this.fields.size > FEW && i >= FEW - 1;
+    });
+    setText(this.more, open ? "fewer" : `${this.fields.size - FEW + 1} more`);
+    setAttribute(this.more, "aria-expanded", open);
   }
 
   edit(input) {
@@ -138,6 +155,10 @@ export class Fields {
     setAttribute(input, "aria-invalid", false);
     input.value = short(input.dataset.current);
   }
+}
+
+function isRate(name) {
+  return Number(name.includes("learning_rate"));
 }
 
 function isNumber(text) {

@@ -19,7 +19,7 @@ export function value(number, digits = 4) {
   if (!Number.isFinite(number)) return number > 0 ? "∞" : "−∞";
   if (number === 0) return "0";
   const size = Math.abs(number);
-  if (size >= 1e6 || size < 1e-4) return tidy(number.toExponential(digits - 1));
+  if (size >= 1e6 || size < 1e-3) return tidy(number.toExponential(digits - 1));
   if (size >= 10 ** digits) return GROUPED.format(number);
   return number.toPrecision(digits).replace("-", "−");
 }

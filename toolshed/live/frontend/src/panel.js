@@ -135,7 +135,7 @@ export class Panel {
         },
         axes: [
           { ...axis, size: 24, gap: 3, values: texts, space: 56, incrs: WHOLE },
-          { ...axis, size: 52, gap: 4, values: texts, space: 26, ...(logarithmic ? decades : {}) },
+          { ...axis, size: 56, gap: 4, values: texts, space: 26, ...(logarithmic ? decades : {}) },
         ],
         series: [{}, { paths: () => null, points: { show: false } }],
         cursor: {
