@@ -10,14 +10,17 @@
     ├── ContextKeyError      (also KeyError) a path that is not in the Context
     ├── FieldNotFilled       (also AttributeError) a Context field that nobody asked for
     ├── HistoryError         values that a history cannot take, or does not have
+    ├── RunError             a run was asked for what it cannot do
     └── NonFiniteError       (also FloatingPointError) a loss that is NaN or infinite
 
     ToolshedWarning (a UserWarning)
     ├── RetraceWarning       a step was compiled again, and why
     ├── CapacityWarning      an exact metric saw more examples than it has room for
     ├── OptimizerWarning     a snapshot was made with other hyperparameters
-    ├── ExhaustedWarning     the data ended before the requested steps were done
-    └── ViewWarning          a view of a run failed; the run goes on
+    ├── ReplayWarning        steps that a run made again came out differently
+    ├── ListenerWarning      a listener of a run failed and is not called any more
+    ├── ViewWarning          a view of a run failed; the run goes on
+    └── ExhaustedWarning     the data ended before the requested steps were done
 
 Each message says what came, what was expected, where, and the one thing to do.
 """
@@ -71,6 +74,10 @@ class HistoryError(ToolshedError, ValueError):
     """A history cannot take some values, or does not have those that were asked for."""
 
 
+class RunError(ToolshedError):
+    """A run was asked for what it cannot do now, or at all."""
+
+
 class NonFiniteError(ToolshedError, FloatingPointError):
     """A loss became NaN or infinite.
 
@@ -101,9 +108,17 @@ class OptimizerWarning(ToolshedWarning):
     """A snapshot was made by the same optimiser with other hyperparameters."""
 
 
-class ExhaustedWarning(ToolshedWarning):
-    """The data ended before the requested number of steps was done."""
+class ReplayWarning(ToolshedWarning):
+    """Steps that a run made again did not come out as they did the first time."""
+
+
+class ListenerWarning(ToolshedWarning):
+    """A listener of a run failed, and is not called any more."""
 
 
 class ViewWarning(ToolshedWarning):
     """A view of a run failed; the run itself is not touched."""
+
+
+class ExhaustedWarning(ToolshedWarning):
+    """The data ended before the requested number of steps was done."""

@@ -1,1 +1,8 @@
-"""Views of a run that follow it: the dashboard and the picture that stays."""
+"""Views of a run that follow it: the dashboard, the picture that stays in the notebook, the terminal.
+
+The dashboard itself is `toolshed.live.dashboard.Dashboard`: to import it takes a third of a second, for
+ipywidgets and anywidget, so it is imported when the first run is shown.
+"""
+
+from toolshed.live.display import show as show
+from toolshed.live.terminal import TerminalView as TerminalView

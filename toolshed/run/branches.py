@@ -11,7 +11,7 @@ from toolshed import paths
 from toolshed.errors import HistoryError
 from toolshed.run.track import Series, Track
 from toolshed.run.windows import Piece, join
-from toolshed.views.panels import arrange
+from toolshed.views.panels import arrange, in_order
 
 
 class Branch(NamedTuple):
@@ -118,7 +118,7 @@ def choose(known: list[str], wanted: Iterable[str] | None) -> list[str]:
       HistoryError: there is none of a name.
     """
     if wanted is None:
-        return known
+        return in_order(known)
     titles = {panel.title: panel.names for panel in arrange(known)}
     chosen: list[str] = []
     for name in [wanted] if isinstance(wanted, str) else wanted:

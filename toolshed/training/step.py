@@ -19,7 +19,7 @@ from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
 from toolshed.training.packing import Packed, Packing
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation, Skeleton
-from toolshed.training.tape import Tape
+from toolshed.training.tape import Scalar, Tape
 
 # Fields that the caller has in hand already: nothing is computed or copied to fill them.
 _FROM_ARGUMENTS = ("step", "batch", "params", "model_state", "opt_state")
@@ -34,7 +34,7 @@ def build_train_step(
     gradient_strategy: GradientStrategy = backprop,
     donate: bool = False,
     steps_per_call: int = 1,
-    record: str | Iterable[str] = ("loss_total",),
+    record: str | Iterable[str | Scalar] = ("loss_total",),
     train_state_shardings: Any = None,
     batch_shardings: Any = None,
     check_finite: bool = False,
@@ -54,7 +54,8 @@ def build_train_step(
       steps_per_call: make k steps in one dispatch. Each entry of the batch then has a first axis of k,
         and so has each computed field of the Context; ``step``, ``params``, ``model_state`` and
         ``opt_state`` are those before the first of the k steps.
-      record: Context paths of scalars that go on a `Tape`, where the step is given one.
+      record: scalars that go on a `Tape`, where the step is given one: Context paths, or `Scalar`s for
+        what has none.
       train_state_shardings: a TrainState with shardings for leaves, or one sharding for all of
         ``params``, ``opt_state`` and ``model_state``.
       batch_shardings: shardings for the batch: one, or a dict by name.
@@ -109,7 +110,7 @@ class TrainStep:
 
     Attributes:
       traces: how often the step was traced, which is how often it was compiled.
-      record: Context paths of the scalars that go on a tape.
+      record: the names of the scalars that go on a tape; those of the Context are paths.
       steps_per_call: steps that one call makes.
     """
 
@@ -122,13 +123,14 @@ class TrainStep:
         gradient_strategy: GradientStrategy,
         donate: bool,
         steps_per_call: int,
-        record: tuple[str, ...],
+        record: tuple[str | Scalar, ...],
         train_state_shardings: Any,
         batch_shardings: Any,
         check_finite: bool,
     ):
         self.traces = 0
-        self.record = record
+        self.record = tuple(item.name if isinstance(item, Scalar) else item for item in record)
+        self._scalars = record
         self.steps_per_call = steps_per_call
         self._loss_fn = loss_fn
         self._observed_apart = observed_apart
@@ -222,6 +224,28 @@ class TrainStep:
         _set(new_state, "__dict__", new)
         return new_state, make_context(out)
 
+    def observe(self, state: TrainState, batch: dict[str, Any]) -> Context:
+        """The Context of a step that is not made, with all its fields; of a step built with no ``fields``.
+
+        Raises as a call does.
+        """
+        if not self._observed_apart:
+            raise ValueError("Only a step built with fields=None and without donate has a program for this.")
+        try:
+            ready = self._prepare(state)
+            metrics = None if state.metrics is None else state.metrics.states
+            rest = (state.step, state.loss_fn_state, metrics)
+            carried = Carried(state.params, state.opt_state, state.model_state, rest)
+            if ready.placement is not None and not ready.placement.fits(state.step):
+                carried = ready.placement.place(carried)
+            assert ready.observe is not None
+            fields = ready.observe(*carried, ready.constants, ready.key, batch)
+        except Exception as error:
+            _explain(error, state, batch)
+            raise
+        kept = {name: getattr(state, name) for name in self._kept if name != "batch"}
+        return Context(**{**kept, "batch": batch, **fields})
+
     def call_packed(
         self, like: TrainState, packing: Packing, carried: tuple[Packed, Any], batch: Any, tape: Tape
     ) -> tuple[Packed, Any]:
@@ -275,7 +299,7 @@ class TrainStep:
                 loss_fn=self._loss_fn,
                 gradient_strategy=self._gradient_strategy,
                 outputs=outputs,
-                record=self.record,
+                record=self._scalars,
                 steps_per_call=self.steps_per_call,
                 check_finite=check_finite,
             )

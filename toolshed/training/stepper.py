@@ -53,6 +53,17 @@ class Stepper:
         """The state after the last completed step, in memory that no step will use."""
         return _copy(self.state)
 
+    def reset_metrics(self) -> None:
+        """Has the metrics begin anew."""
+        metrics = self._state.metrics
+        if metrics is None:
+            return
+        if self._packed is None:
+            self._state = self._state.reset_metrics()
+        else:
+            packed, (step, loss_fn_state, _) = self._packed
+            self._packed = (packed, (step, loss_fn_state, metrics.reset().states))
+
     def __call__(self, step: TrainStep, batch: Any, tape: Tape) -> None:
         """One call of a step that donates, with its scalars on the tape.
 

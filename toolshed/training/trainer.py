@@ -85,13 +85,11 @@ class Trainer:
         self._last_state: TrainState | None = None
         self._stepper: Stepper | None = None  # while fit steps in memory of its own
 
-        def build(**options: Any) -> TrainStep:
-            return build_train_step(loss_fn, gradient_strategy=gradient_strategy, **options)
-
-        self._step_by_hand = build()
-        self._step_in_fit = build(fields=(), donate=True)
-        self._steps_in_fit = build(fields=(), donate=True, steps_per_call=steps_per_call)
-        self._step_with_report = build(fields=("loss_total",))
+        self.gradient_strategy = gradient_strategy
+        self._step_by_hand = self.build_step()
+        self._step_in_fit = self.build_step(fields=(), donate=True)
+        self._steps_in_fit = self.build_step(fields=(), donate=True, steps_per_call=steps_per_call)
+        self._step_with_report = self.build_step(fields=("loss_total",))
         self._evaluate = Evaluation(loss_fn, metrics)
         self._predictions: dict[Any, Callable[..., Any]] = {}
 
@@ -104,6 +102,10 @@ class Trainer:
     def last_state(self, state: TrainState | None) -> None:
         self._last_state = state
         self._stepper = None
+
+    def build_step(self, **options: Any) -> TrainStep:
+        """A training step of this trainer's loss function; options as for `build_train_step`."""
+        return build_train_step(self.loss_fn, gradient_strategy=self.gradient_strategy, **options)
 
     def init(self, rng: jax.Array) -> TrainState:
         """The state before the first step.

@@ -12,6 +12,7 @@ SPLITS = ("train", "eval")
 
 # What a terminal takes for commands: ESC [ … letter, ESC ] … BEL or ESC \, and ESC with one sign.
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_LAST = ("optim", "speed", "memory")  # what a run logs by itself
 _LARGE = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -49,6 +50,22 @@ def arrange(names: Iterable[str]) -> list[Panel]:
         Panel(title, tuple(sorted(members, key=lambda name: (split_of(name) or "") + "/" not in order[:1])))
         for (title, _), members in together.items()
     ]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in the order in which one looks for them: the loss, metrics, what a person logged, the rest.
+
+    >>> in_order(["speed/steps_per_second", "mine", "train/accuracy", "train/loss"])
+    ['train/loss', 'train/accuracy', 'mine', 'speed/steps_per_second']
+    """
+
+    def rank(name: str) -> int:
+        split, group = split_of(name), name.partition("/")[0]
+        if split:
+            return 0 if name == f"{split}/loss" else 1
+        return 3 + _LAST.index(group) if group in _LAST else 2
+
+    return sorted(names, key=rank)
 
 
 def unit_of(name: str) -> str:

@@ -1,0 +1,154 @@
+"""Publishing: what the training thread hands over is read, written down and told in another thread.
+
+The training thread gives device arrays and goes on. This one waits for them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from toolshed.run.events import Event, Listeners
+from toolshed.run.history import History
+from toolshed.run.recording import Recording
+from toolshed.run.serial import Serial
+from toolshed.training.tape import Rows, read_block
+
+_SPEED_EVERY = 1.0  # seconds between two speeds in the history
+
+
+class Pace(NamedTuple):
+    """How far training is, for its speed.
+
+    Attributes:
+      step: number of steps done.
+      examples: number of examples seen.
+      elapsed: seconds of training.
+    """
+
+    step: int
+    examples: int
+    elapsed: float
+
+
+class Publisher:
+    """Writes the history and tells the listeners, in a thread of its own and in order.
+
+    Attributes:
+      history: the values so far.
+      listeners: who is told, and the events that are kept.
+      steps_per_second: the newest speed, or None.
+      examples_per_second: likewise.
+      device_bytes: memory in use on the device, or None.
+      device_limit: memory that can be used on it, or None.
+    """
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.listeners = Listeners()
+        self.steps_per_second: float | None = None
+        self.examples_per_second: float | None = None
+        self.device_bytes: int | None = None
+        self.device_limit: int | None = None
+        self._serial = Serial("toolshed: events")
+        self._last: Pace | None = None
+
+    def event(self, kind: str, step: int, branch: str, text: str, **data: Any) -> None:
+        """Something happened."""
+        event = Event(kind, step, branch, time.time(), text, data)
+        self.listeners.keep(event)
+        self._serial.put(lambda: self.listeners.tell(event))
+
+    def rows(
+        self, blocks: list[jax.Array], recording: Recording, found: Callable[[int, float], None]
+    ) -> None:
+        """Blocks of a tape, in order; ``found(step, loss)`` is told of the first loss that is not finite."""
+        self._serial.put(lambda: self._write_rows(blocks, recording, found))
+
+    def _write_rows(
+        self, blocks: list[jax.Array], recording: Recording, found: Callable[[int, float], None]
+    ) -> None:
+        for rows in map(read_block, blocks):
+            self._write(rows, recording, found)
+            if len(rows.steps):
+                self._tell_rows(int(rows.steps[0]) + 1, int(rows.steps[-1]) + 1)
+
+    def _write(self, rows: Rows, recording: Recording, found: Callable[[int, float], None]) -> None:
+        for name, steps, values in recording.columns(rows):
+            if len(steps):
+                self.history.append(name, steps, values)
+        bad = np.flatnonzero(~np.isfinite(rows.values[:, 0]))
+        if len(bad):
+            found(int(rows.steps[bad[0]]) + 1, float(rows.values[bad[0], 0]))
+
+    def _tell_rows(self, first: int, last: int) -> None:
+        text = f"values of steps {first:,} to {last:,}"
+        data = {"from": first, "to": last}
+        self.listeners.tell(Event("rows", last, self.history.branch, time.time(), text, data))
+
+    def values(self, step: int, compute: Callable[[], Mapping[str, Any]], kind: str | None = None) -> None:
+        """Values by name that ``compute`` gives; it is called here, and may wait for the device.
+
+        With a ``kind`` they are an event, too. Values that are no numbers are left out.
+        """
+
+        def write() -> None:
+            numbers = {name: float(x) for name, x in compute().items() if np.ndim(x) == 0}
+            for name, value in numbers.items():
+                self.history.append(name, [step], [value])
+            if kind is not None:
+                words = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+                plain = {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()}
+                event = Event(kind, step, self.history.branch, time.time(), words, {"values": plain})
+                self.listeners.keep(event)
+                self.listeners.tell(event)
+
+        self._serial.put(write)
+
+    def pace(self, pace: Pace) -> None:
+        """How far training is now; the speed follows."""
+        last = self._last
+        if last is None or pace.elapsed < last.elapsed or pace.step < last.step:
+            self._last = pace
+            return
+        seconds = pace.elapsed - last.elapsed
+        if seconds < _SPEED_EVERY:
+            return
+        self._last = pace
+        self.steps_per_second = (pace.step - last.step) / seconds
+        self.examples_per_second = (pace.examples - last.examples) / seconds
+        speeds = {
+            "speed/steps_per_second": self.steps_per_second,
+            "speed/examples_per_second": self.examples_per_second,
+        }
+        self._read_memory()
+        if self.device_bytes is not None:
+            speeds["memory/device_bytes"] = self.device_bytes
+        self.values(pace.step, lambda: speeds)
+
+    def rest(self) -> None:
+        """Training pauses, so that the time until it goes on counts for no speed."""
+        self._last = None
+
+    def _read_memory(self) -> None:
+        stats = jax.local_devices()[0].memory_stats() or {}
+        self.device_bytes = stats.get("bytes_in_use")
+        self.device_limit = stats.get("bytes_limit")
+
+    def begin_branch(self, name: str, at: int) -> None:
+        """The values from here on belong to a new branch."""
+        self._serial.put(lambda: self.history.begin_branch(name, at=at))
+
+    def switch(self, branch: str) -> None:
+        """The values from here on belong to a branch that there is."""
+        self._serial.put(lambda: self.history.switch(branch))
+
+    def finish(self) -> None:
+        """Waits until all that was handed over is written down and told."""
+        if not self._serial.is_here():
+            self._serial.put(lambda: None).done.wait()
