@@ -13,7 +13,7 @@ from tests.live.scripted import ScriptedRun, branched, event, training
 from toolshed.live import scene
 from toolshed.live.chart import ALARM, COLORS
 from toolshed.live.drawing import Drawing, Line, Shape, Text, to_svg
-from toolshed.live.picture import COLUMNS, PANELS, describe, draw
+from toolshed.live.picture import COLUMNS, PANELS, describe, draw, sentence
 
 
 def picture(run: ScriptedRun, **settings: Any) -> Drawing:
@@ -43,6 +43,12 @@ def test_it_says_what_the_header_says():
     ]
     assert "loss" in said
     assert any(text.startswith("train 0.") for text in said)
+
+
+def test_a_run_in_one_line():
+    text = "training at step 1,234 of 5,000 · epoch 2.37 · 0:12 · 812 steps/s · on main"
+    assert sentence(scene.head(training())) == text
+    assert sentence(scene.head(ScriptedRun())) == "ready at step 0 · 0:00 · on main"
 
 
 def test_a_failure_is_said_in_red():

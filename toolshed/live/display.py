@@ -5,9 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from toolshed.live import scene
+from toolshed.live.screen import line
 from toolshed.live.twin import Twin
-from toolshed.live.words import sentence
 from toolshed.run import Run, place
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def show(run: Run) -> None:
     alone; outside of notebooks a line is printed.
     """
     if not place.in_kernel():
-        print(f"{run.name}: {sentence(scene.head(run))}")
+        print(line(run))
         return
     views = _SHOWN.get(run)
     if views is None or (views.dashboard is not None and not views.dashboard.comm):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from toolshed.views.panels import SPLITS, arrange, split_of
+from toolshed.views.panels import arrange, in_order, split_of
 
 NAMES = 40
 """Names that are drawn; a run may log more."""
 SHOWN = 8
 """Panels that are shown without being asked for."""
 
-_OWN = ("optim", "speed", "memory")  # the run's own values come after a person's
-_TELLING = ("optim/learning_rate", "optim/grad_norm")  # those of them that are shown at first
+_OWN = ("optim/", "speed/", "memory/")
+_TELLING = ("optim/learning_rate", "optim/grad_norm")  # what of the run's own values is shown at first
 
 
 class Panel(NamedTuple):
@@ -42,15 +42,15 @@ def lay_out(names: Sequence[str]) -> tuple[Panel, ...]:
     """
     places = {name: place for place, name in enumerate(names)}
     lines: dict[str, list[tuple[int, str]]] = {}
-    for panel in arrange(names):  # a metric, and a value that is called as the metric is, share a panel
+    # A metric, and a value that is called as the metric is, share a panel here.
+    for panel in arrange(in_order(names)):
         own = [(places[name], split_of(name) or _last_part(name)) for name in panel.names]
         lines.setdefault(panel.title, []).extend(own)
     panels, room, seats = [], NAMES, SHOWN
-    for title in sorted(lines, key=lambda title: _rank(title, lines[title])):
-        own = tuple(lines[title][:room])
+    for title, all_lines in lines.items():
+        own = tuple(all_lines[:room])
         if own:
-            is_own = title.partition("/")[0] in _OWN
-            shown = seats > 0 and (not is_own or title in _TELLING)
+            shown = seats > 0 and (not title.startswith(_OWN) or title in _TELLING)
             panels.append(Panel(title, own, shown))
             room, seats = room - len(own), seats - shown
     return tuple(panels)
@@ -58,12 +58,3 @@ def lay_out(names: Sequence[str]) -> tuple[Panel, ...]:
 
 def _last_part(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2] or name
-
-
-def _rank(title: str, lines: list[tuple[int, str]]) -> tuple[int, int]:
-    """Where a panel comes: its group, then when its first value appeared."""
-    first = min(place for place, _ in lines)
-    if any(label in SPLITS for _, label in lines):
-        return (0 if title == "loss" else 1), first
-    group = title.partition("/")[0]
-    return (3 + _OWN.index(group) if group in _OWN else 2), first

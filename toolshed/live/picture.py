@@ -9,7 +9,7 @@ from typing import Any
 from toolshed.live.chart import ALARM, HEIGHT, INK, MUTED, Sight, draw_panel
 from toolshed.live.drawing import Drawing, Item, Text
 from toolshed.live.scene import Scene, clip
-from toolshed.live.words import sentence
+from toolshed.live.screen import duration
 from toolshed.views.panels import short
 
 WIDTH = 860
@@ -42,7 +42,7 @@ def draw(
     failed = head["status"] == "failed"
     items: list[Item] = [
         Text(_MARGIN, 26, clip(str(head["name"]), 80), INK, 15, bold=True),
-        Text(_MARGIN, 44, sentence(dict(head)), MUTED, 12),
+        Text(_MARGIN, 44, sentence(head), MUTED, 12),
         Text(_MARGIN, 60, clip(str(head["message"]), 130), ALARM if failed else MUTED, 12),
     ]
     for place, panel in enumerate(panels):
@@ -65,6 +65,19 @@ def see(panel: Any, scene: Scene, marks: Sequence[Mapping[str, Any]], settings: 
     return Sight(panel, curves, marks, start, stop, panel.title in settings.get("log", []))
 
 
+def sentence(head: Mapping[str, Any]) -> str:
+    """How a run fares, in one line: ``paused at step 900 of 2,000 · epoch 1.20 · 0:40 · on main``."""
+    goal = "" if head["goal"] is None else f" of {head['goal']:,}"
+    parts = [f"{head['status']} at step {head['step']:,}{goal}"]
+    if head["epoch"] is not None:
+        parts.append(f"epoch {float(head['epoch']):.2f}")
+    parts.append(duration(float(head["elapsed"])))
+    if head["steps_per_second"] is not None:
+        speed = float(head["steps_per_second"])
+        parts.append(f"{speed:,.0f} steps/s" if speed >= 100 else f"{short(speed, 3)} steps/s")
+    return " · ".join([*parts, f"on {head['branch']}"])
+
+
 def describe(head: Mapping[str, Any], scene: Scene) -> str:
     """The picture in words: the run's name, how it fares, and its newest metrics."""
     newest = [
@@ -72,5 +85,5 @@ def describe(head: Mapping[str, Any], scene: Scene) -> str:
         for line in scene.lines
         if line.last is not None and scene.names[line.place].startswith(("train/", "eval/"))
     ]
-    words = [f"{head['name']}: {sentence(dict(head))}", *([", ".join(newest[:8])] if newest else [])]
+    words = [f"{head['name']}: {sentence(head)}", *([", ".join(newest[:8])] if newest else [])]
     return " · ".join([*words, *([str(head["message"])] if head["message"] else [])])
