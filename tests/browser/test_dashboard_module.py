@@ -113,7 +113,7 @@ def test_it_shows_the_run_and_goes_on_showing_it(show):
     expect(page.get_by_role("heading", name="digits")).to_be_visible()
     expect(page.locator(".tl-status")).to_have_text("Training")
     expect(page.locator('[data-figure="Step"] dd')).to_have_text("1,234 / 5,000")
-    expect(page.locator('[data-figure="Elapsed"] dd')).to_have_text("0:13")
+    expect(page.locator('[data-figure="Elapsed"] dd')).to_have_text("0:12")
     expect(page.locator('[data-figure="Left"] dd')).to_have_text("1:03")
     expect(page.locator('[data-figure="Snapshots"] dd')).to_have_text("12.3 / 64 MB")
     expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuetext", "step 1,234 of 5,000")

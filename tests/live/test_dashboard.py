@@ -224,8 +224,7 @@ def test_a_failure_is_shown_once_and_the_view_goes_on(monkeypatch):
         log_training(run.history, 1234, 1300)
         run.set(step=1300)
         until(lambda: dashboard.head["problem"])
-    (warning,) = caught
-    assert warning.category is ViewWarning
+    (warning,) = [one for one in caught if one.category is ViewWarning]
     assert "ZeroDivisionError: by the test" in str(warning.message)
     assert dashboard.head["problem"].endswith("The run goes on.")
     monkeypatch.setattr(scene, "whole", whole)
@@ -244,7 +243,7 @@ def test_a_view_that_fails_again_and_again_stops_and_says_so(monkeypatch):
             dashboard._shown.at = 0.0
             run.set(step=step)
             until(lambda step=step: dashboard._trouble._failures > step)
-    assert len(caught) == 1
+    assert len([one for one in caught if one.category is ViewWarning]) == 1
     until(lambda: run.listeners == [])
     until(lambda: "has stopped" in dashboard.head["problem"])
     assert dashboard.head["problem"].endswith("The run is not touched.")

@@ -39,7 +39,7 @@ def test_it_says_what_the_header_says():
     said = texts(picture(training()))
     assert said[:2] == [
         "digits",
-        "training at step 1,234 of 5,000 · epoch 2.37 · 0:13 · 812 steps/s · on main",
+        "training at step 1,234 of 5,000 · epoch 2.37 · 0:12 · 812 steps/s · on main",
     ]
     assert "loss" in said
     assert any(text.startswith("train 0.") for text in said)

@@ -33,7 +33,7 @@ export function tidy(text) {
 /** Seconds as `m:ss` or `h:mm:ss`, or days and hours. */
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return NONE;
-  const whole = Math.round(seconds);
+  const whole = Math.floor(seconds); // as a clock does
   const two = (number) => String(number).padStart(2, "0");
   const hours = Math.floor(whole / 3600);
   if (hours >= 48) return `${Math.floor(hours / 24)} d ${hours % 24} h`;
