@@ -252,15 +252,19 @@ def _block(name: str, steps: Any, values: Any) -> Series:
     if not isinstance(name, str) or not name:
         raise HistoryError(f"Got {name!r} as the name of values; expected one such as 'train/loss'.")
     steps, values = np.atleast_1d(np.asarray(steps)), np.atleast_1d(np.asarray(values))
-    what = f"{name}: got steps {paths.describe(steps)} and values {paths.describe(values)}"
     if steps.ndim != 1 or steps.shape != values.shape:
-        raise HistoryError(f"{what}; expected a row of each, equally long.")
+        raise _misfit(name, steps, values, "a row of each, equally long")
     if not np.issubdtype(steps.dtype, np.integer) and steps.size:
-        raise HistoryError(f"{what}; expected steps that are whole numbers.")
+        raise _misfit(name, steps, values, "steps that are whole numbers")
     if not any(jnp.issubdtype(values.dtype, kind) for kind in _REAL) and values.size:
-        raise HistoryError(f"{what}; expected values that are real numbers.")
+        raise _misfit(name, steps, values, "values that are real numbers")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is marked as such
         return Series(steps.astype(np.int64), values.astype(np.float32))
+
+
+def _misfit(name: str, steps: Any, values: Any, expected: str) -> HistoryError:
+    got = f"steps {paths.describe(steps)} and values {paths.describe(values)}"
+    return HistoryError(f"{name}: got {got}; expected {expected}.")
 
 
 _REAL = (np.floating, np.integer, np.bool_)
