@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -91,6 +92,7 @@ def _learning_rate(context: Any, opt_state: Any) -> Any:
     return hyperparameters_of(opt_state)["learning_rate"]
 
 
+@functools.cache  # the same function each time, so that a step that records it is compiled once
 def _norm(field: str, every: int) -> Callable[[Any, Any], Any]:
     """The Euclidean norm over all leaves, in some steps; NaN, and nothing computed, in the others."""
 
