@@ -6,13 +6,13 @@ model ─ split ─▶ TrainState ─▶ step(state, batch) ─▶ (state', Cont
 from toolshed import data as data
 from toolshed import errors as errors
 from toolshed import gradients as gradients
+from toolshed import live as live
 from toolshed import losses as losses
 from toolshed import metrics as metrics
 from toolshed import models as models
 from toolshed import views as views
 from toolshed.models.capture import capture as capture
 from toolshed.run import Run as Run
-from toolshed.run import run as _run
 from toolshed.run import until as until
 from toolshed.state import TrainState as TrainState
 from toolshed.taps import tap as tap
@@ -26,14 +26,5 @@ from toolshed.training import Tape as Tape
 from toolshed.training import Trainer as Trainer
 from toolshed.training import TrainStep as TrainStep
 from toolshed.training import build_train_step as build_train_step
-
-
-def _show(run: Run) -> None:
-    from toolshed.live import show  # with all that it needs, when the first run is shown
-
-    show(run)
-
-
-_run.show = _show
 
 __version__ = "0.1.0"

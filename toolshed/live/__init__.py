@@ -6,3 +6,7 @@ ipywidgets and anywidget, so it is imported when the first run is shown.
 
 from toolshed.live.display import show as show
 from toolshed.live.terminal import TerminalView as TerminalView
+from toolshed.run.shown import hooks as _hooks
+
+_hooks.in_notebook = show
+_hooks.in_terminal = TerminalView

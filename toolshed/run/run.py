@@ -19,6 +19,7 @@ from toolshed.run.parts import parts_of
 from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
 from toolshed.run.serial import Job, Serial
+from toolshed.run.shown import hooks
 from toolshed.run.timeline import Timeline
 from toolshed.run.training import Ending, Training
 from toolshed.run.until import Condition
@@ -156,6 +157,11 @@ class Run:
         return self._publisher.listeners.kept
 
     @property
+    def data_position(self) -> Any:
+        """Where the next batch is, as `toolshed.data.Stream.state` gives it."""
+        return self._ask(lambda: self._engine.feed.position)
+
+    @property
     def status(self) -> str:
         """In a word: see `Progress`."""
         training = self._training
@@ -262,8 +268,17 @@ class Run:
         )
         self._say("training")
         self._job = self._serial.put(lambda: self._train(training))
-        if waits:
-            self.wait()
+        if not waits:
+            return
+        if not place.in_kernel():
+            with hooks.in_terminal(self):
+                self.wait()
+        else:
+            try:
+                self.wait()
+            finally:
+                if not place.is_watched():
+                    hooks.in_notebook(self)  # a picture in an earlier cell cannot be changed there
 
     def pause(self) -> None:
         """Has the training pause after the step that is under way. Returns at once."""
@@ -516,7 +531,7 @@ class Run:
         return job.result()
 
     def _ipython_display_(self) -> None:
-        show(self)
+        hooks.in_notebook(self)
 
     def _last(self, name: str) -> tuple[int, float] | None:
         return self.history.last(name) if name in self.history.names else None
@@ -527,11 +542,6 @@ class Run:
         loss = self._last("train/loss")
         value = f", loss {loss[1]:.4g}" if loss is not None and math.isfinite(loss[1]) else ""
         return f"Run({self.name!r}: {progress.status}, step {progress.step:,}{goal}{value})"
-
-
-def show(run: Run) -> None:
-    """Shows a run in a notebook; `toolshed` puts the dashboard here."""
-    print(repr(run))
 
 
 def _check_count(name: str, value: Any, least: int) -> None:
