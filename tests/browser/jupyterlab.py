@@ -92,7 +92,7 @@ def serve(root: Path, *, theme: str = "JupyterLab Light") -> Iterator[Server]:
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
