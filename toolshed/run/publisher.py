@@ -5,6 +5,7 @@ The training thread gives device arrays and goes on. This one waits for them.
 
 from __future__ import annotations
 
+import collections
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from toolshed.run.serial import Serial
 from toolshed.training.tape import Rows, read_block
 
 _SPEED_EVERY = 1.0  # seconds between two speeds in the history
+_SPEED_OVER = 5.0  # seconds that a speed is the mean of
 
 
 class Pace(NamedTuple):
@@ -56,7 +58,8 @@ class Publisher:
         self.device_bytes: int | None = None
         self.device_limit: int | None = None
         self._serial = Serial("toolshed: events")
-        self._last: Pace | None = None
+        self._paces: collections.deque[Pace] = collections.deque()
+        self._written = 0.0  # seconds of training when a speed was written last
 
     def event(self, kind: str, step: int, branch: str, text: str, **data: Any) -> None:
         """Something happened."""
@@ -111,17 +114,27 @@ class Publisher:
         self._serial.put(write)
 
     def pace(self, pace: Pace) -> None:
-        """How far training is now; the speed follows."""
-        last = self._last
-        if last is None or pace.elapsed < last.elapsed or pace.step < last.step:
-            self._last = pace
+        """How far training is now; the speed is that of the last few seconds."""
+        if self._paces and pace.step < self._paces[-1].step:
+            self._paces.clear()
+        self._paces.append(pace)
+        while len(self._paces) > 2 and pace.elapsed - self._paces[0].elapsed > _SPEED_OVER:
+            self._paces.popleft()
+        first = self._paces[0]
+        seconds = pace.elapsed - first.elapsed
+        if seconds <= 0:
             return
-        seconds = pace.elapsed - last.elapsed
-        if seconds < _SPEED_EVERY:
-            return
-        self._last = pace
-        self.steps_per_second = (pace.step - last.step) / seconds
-        self.examples_per_second = (pace.examples - last.examples) / seconds
+        self.steps_per_second = (pace.step - first.step) / seconds
+        self.examples_per_second = (pace.examples - first.examples) / seconds
+        if pace.elapsed - self._written >= _SPEED_EVERY:
+            self._written = pace.elapsed
+            self._write_speed(pace.step)
+
+    def rest(self) -> None:
+        """Training pauses, so that the time until it goes on counts for no speed."""
+        self._paces.clear()
+
+    def _write_speed(self, step: int) -> None:
         speeds = {
             "speed/steps_per_second": self.steps_per_second,
             "speed/examples_per_second": self.examples_per_second,
@@ -129,11 +142,7 @@ class Publisher:
         self._read_memory()
         if self.device_bytes is not None:
             speeds["memory/device_bytes"] = self.device_bytes
-        self.values(pace.step, lambda: speeds)
-
-    def rest(self) -> None:
-        """Training pauses, so that the time until it goes on counts for no speed."""
-        self._last = None
+        self.values(step, lambda: speeds)
 
     def _read_memory(self) -> None:
         stats = jax.local_devices()[0].memory_stats() or {}
