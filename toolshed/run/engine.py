@@ -13,6 +13,7 @@ import numpy as np
 from toolshed.errors import ReplayWarning, RunError
 from toolshed.paths import flatten
 from toolshed.run.edits import ModelChange, change_model, editable, set_values
+from toolshed.run.events import plain
 from toolshed.run.feed import Feed, examples_in
 from toolshed.run.publisher import Pace, Publisher
 from toolshed.run.recording import recording_for
@@ -357,7 +358,8 @@ class Engine:
         self.timeline.here.edits.append(Edit(self.step, numbers))
         for name, new in numbers.items():
             old = float(before[name])
-            self.tell("edited", f"{name}: {old:.6g} → {new:.6g}", name=name, old=old, new=new)
+            words = f"{name}: {old:.6g} → {new:.6g}"
+            self.tell("edited", words, name=name, old=plain(old), new=plain(new))
 
     def edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         """Changes the model here and now."""

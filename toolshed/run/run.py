@@ -13,7 +13,7 @@ from toolshed.metrics import Collection
 from toolshed.run import place
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
-from toolshed.run.events import Event, Listener
+from toolshed.run.events import Event, Listener, one_line
 from toolshed.run.history import History
 from toolshed.run.parts import parts_of
 from toolshed.run.progress import Progress
@@ -312,7 +312,7 @@ class Run:
         job = self._job
         if job is not None:
             self._wait_for(job)
-        self._publisher.finish()
+        self._publisher.finish(told=True)
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -426,8 +426,9 @@ class Run:
         self._serial.put(attempt)
 
     def _refuse(self, error: Exception) -> None:
-        self._say(self._status, f"{error}")
-        self._engine.tell("note", f"{error}")
+        words = one_line(error)
+        self._say(self._status, words)
+        self._engine.tell("note", words)
 
     # --- in the run's own thread --------------------------------------------------------------------
 
