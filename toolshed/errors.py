@@ -19,6 +19,7 @@
     ├── OptimizerWarning     a snapshot was made with other hyperparameters
     ├── ReplayWarning        steps that a run made again came out differently
     ├── ListenerWarning      a listener of a run failed and is not called any more
+    ├── ViewWarning          a view of a run failed; the run goes on
     └── ExhaustedWarning     the data ended before the requested steps were done
 
 Each message says what came, what was expected, where, and the one thing to do.
@@ -113,6 +114,10 @@ class ReplayWarning(ToolshedWarning):
 
 class ListenerWarning(ToolshedWarning):
     """A listener of a run failed, and is not called any more."""
+
+
+class ViewWarning(ToolshedWarning):
+    """A view of a run failed; the run itself is not touched."""
 
 
 class ExhaustedWarning(ToolshedWarning):

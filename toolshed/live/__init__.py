@@ -1,20 +1,12 @@
-"""Views of a run that follow it: the dashboard, the picture that stays, lines in a terminal.
+"""Views of a run that follow it: the dashboard, the picture that stays in the notebook, the terminal.
 
-They are loaded when a run is first shown, for what they are made with takes long to import.
+The dashboard itself is `toolshed.live.dashboard.Dashboard`: to import it takes a third of a second, for
+ipywidgets and anywidget, so it is imported when the first run is shown.
 """
 
-from __future__ import annotations
+from toolshed.live.display import show as show
+from toolshed.live.terminal import TerminalView as TerminalView
+from toolshed.run.shown import hooks as _hooks
 
-from contextlib import AbstractContextManager
-from typing import Any
-
-from toolshed.run.shown import hooks
-
-
-def _in_terminal(run: Any) -> AbstractContextManager[Any]:
-    from toolshed.live.terminal import TerminalView
-
-    return TerminalView(run)
-
-
-hooks.in_terminal = _in_terminal
+_hooks.in_notebook = show
+_hooks.in_terminal = TerminalView

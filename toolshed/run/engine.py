@@ -365,7 +365,9 @@ def _on_device(state: TrainState) -> TrainState:
 
 
 def _changing(state: TrainState) -> dict[str, Any]:
-    return flatten({"params": state.params, "opt_state": state.opt_state, "model_state": state.model_state})
+    """The leaves that a step changes by their paths, parameters first."""
+    parts = ("params", "model_state", "opt_state")
+    return {path: leaf for name in parts for path, leaf in flatten({name: getattr(state, name)}).items()}
 
 
 def _named(split: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,6 +157,11 @@ class Run:
         return self._publisher.listeners.kept
 
     @property
+    def data_position(self) -> Any:
+        """Where the next batch is, as `toolshed.data.Stream.state` gives it."""
+        return self._ask(lambda: self._engine.feed.position)
+
+    @property
     def status(self) -> str:
         """In a word: see `Progress`."""
         training = self._training
