@@ -64,7 +64,9 @@ def test_an_action_that_takes_long_is_called_less_often():
 
     def action() -> None:
         times.append(time.monotonic())
-        time.sleep(0.005)
+        start = time.thread_time()
+        while time.thread_time() < start + 0.005:
+            pass
         if len(times) == 2:
             done.set()
         pace.ask()
@@ -73,6 +75,22 @@ def test_an_action_that_takes_long_is_called_less_often():
     pace.ask()
     assert done.wait(WAIT)
     assert times[1] - times[0] >= 0.005 / SHARE
+
+
+def test_waiting_for_others_does_not_count():
+    times, done = [], threading.Event()
+
+    def action() -> None:
+        times.append(time.monotonic())
+        time.sleep(0.05)
+        if len(times) == 2:
+            done.set()
+        pace.ask()
+
+    pace = Pace(action, every=0.0)
+    pace.ask()
+    assert done.wait(WAIT)
+    assert times[1] - times[0] < 0.05 / SHARE
 
 
 def test_it_acts_in_the_context_in_which_it_was_made():

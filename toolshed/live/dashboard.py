@@ -76,16 +76,13 @@ class Dashboard(anywidget.AnyWidget):
 
     def _work(self) -> float | None:
         """Brings the front ends up to date; gives back in how many seconds to look again, or None."""
-        run = self._run()
-        if run is None or self._trouble.stopped:
+        run, interval = self._run(), self._looks.interval()
+        if run is None or interval is None or self._trouble.stopped:
             return None
-        interval = self._looks.interval()
-        if interval is None:
-            return None
-        wait = self._shown.at + interval - time.monotonic()
-        if wait > 0.01 and run.status in scene.BUSY:
-            return wait
         try:
+            wait = self._shown.at + interval - time.monotonic()
+            if wait > 0.01 and run.status in scene.BUSY:
+                return wait
             self._update(run)
             self._trouble.over()
         except Exception as error:  # whatever it is, the run goes on

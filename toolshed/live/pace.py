@@ -13,7 +13,9 @@ from toolshed.run import Event, Run
 EVERY = 0.1
 """Seconds between two updates, at least."""
 SHARE = 0.03
-"""The largest part of the time that updates may take."""
+"""The largest part of a core's time that updates may take…"""
+LONGEST = 2.0
+"""…unless that would make more seconds between two of them."""
 UNSURE = 2.0
 """Seconds between two updates when those who look have not been heard of for `SILENCE`."""
 SILENCE = 60.0
@@ -29,7 +31,7 @@ class Pace:
       action: called on a thread of its own, in the context in which the pace was made, so that what it
         shows appears there. It gives back in how many seconds it wants to be called again at the latest,
         or None.
-      every: seconds between two calls, at least; more where a call takes more than `SHARE` of that.
+      every: seconds between two calls, at least; more where calls would take more than `SHARE` of the time.
     """
 
     def __init__(self, action: Callable[[], float | None], *, every: float = EVERY):
@@ -61,10 +63,10 @@ class Pace:
                         self._thread = None
                         return
             self._asked.clear()
-            start = time.perf_counter()
+            start = time.thread_time()  # of this thread alone: others may make it wait
             later = self._action()
-            took = time.perf_counter() - start
-            time.sleep(max(self._every, took / SHARE))
+            took = time.thread_time() - start
+            time.sleep(min(max(self._every, took / SHARE), LONGEST))
 
 
 def listen(run: Run, pace: Pace) -> Callable[[], None]:

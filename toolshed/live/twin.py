@@ -103,6 +103,15 @@ class Twin:
         run = self._run()
         if run is None or self._trouble.stopped or not self._places:
             return None
+        try:
+            return self._look(run)
+        except Exception as error:  # whatever it is, the run goes on
+            self._trouble.report(error)
+            if self._trouble.stopped:
+                self._unsubscribe()
+            return None
+
+    def _look(self, run: Run) -> float | None:
         now, state = time.monotonic(), (run.history.version, len(run.events), run.status)
         if state != self._seen:
             self._seen, self._since = state, now
@@ -111,14 +120,9 @@ class Twin:
         if self._drawn == (state, True) or (busy and self._drawn == (state, False)):
             return None
         if rests or now - self._drawn_at >= EVERY:
-            try:
-                self._draw(run, final=rests)
-                self._trouble.over()
-            except Exception as error:  # whatever it is, the run goes on
-                self._trouble.report(error)
-                if self._trouble.stopped:
-                    self._unsubscribe()
             self._drawn, self._drawn_at = (state, rests), now
+            self._draw(run, final=rests)
+            self._trouble.over()
         return QUIET
 
     def _draw(self, run: Run, *, final: bool) -> None:

@@ -10,7 +10,7 @@ const ICONS = {
   save: "M8 10.5 3.8 6.3l1.2-1.2 2.1 2.1V1.5h1.8v5.7L11 5.1l1.2 1.2zM2.5 12h11v2h-11z",
 };
 const BUSY = ["training", "evaluating", "pausing"];
-const FEW = 3; // fields that are shown without being asked for
+const FEW = 3; // fields of which all are shown; of more only the learning rates, until one asks for them
 const PATIENCE = 3000; // milliseconds until a button may be pressed again though nothing came back
 
 /** What the first button does in each state of the run. */
@@ -85,6 +85,7 @@ export class Fields {
   draw(hyperparameters, alive) {
     // The learning rate first: it is what people edit.
     const names = Object.keys(hyperparameters).sort((a, b) => isRate(b) - isRate(a));
+    this.few = names.length > FEW ? Math.max(names.filter(isRate).length, 1) : names.length;
     if (JSON.stringify(names) !== JSON.stringify([...this.fields.keys()])) this.build(names);
     this.node.hidden = !names.length;
     for (const [name, { input }] of this.fields) {
@@ -114,7 +115,7 @@ export class Fields {
     });
     this.open = false;
     this.more = make("button", { type: "button", class: "tl-switch", click: () => this.fold(!this.open) });
-    if (names.length > FEW) this.node.append(this.more);
+    if (this.few < names.length) this.node.append(this.more);
     this.fold(false);
   }
 
@@ -122,9 +123,9 @@ export class Fields {
   fold(open) {
     this.open = open;
     [...this.fields.values()].forEach(({ field }, i) => {
-      field.hidden = !open && this.fields.size > FEW && i >= FEW - 1;
+      field.hidden = !open && i >= this.few;
     });
-    setText(this.more, open ? "fewer" : `${this.fields.size - FEW + 1} more`);
+    setText(this.more, open ? "fewer" : `${this.fields.size - this.few} more`);
     setAttribute(this.more, "aria-expanded", open);
   }
 
@@ -158,7 +159,7 @@ export class Fields {
 }
 
 function isRate(name) {
-  return Number(name.includes("learning_rate"));
+  return name.includes("learning_rate");
 }
 
 function isNumber(text) {

@@ -19,8 +19,8 @@ const FIGURES = [
   ["Epoch", ({ epoch }) => (number(epoch) === null ? NONE : number(epoch).toFixed(2))],
   ["Elapsed", ({ elapsed }) => duration(number(elapsed) ?? NaN)],
   ["Left", ({ remaining }) => duration(number(remaining) ?? NaN)],
-  ["Steps a second", ({ steps_per_second: rate }) => speed(rate)],
-  ["Examples a second", ({ examples_per_second: rate }) => speed(rate), (head) => head.examples_per_second !== null],
+  ["Steps/s", ({ steps_per_second: rate }) => speed(rate)],
+  ["Examples/s", ({ examples_per_second: rate }) => speed(rate), (head) => head.examples_per_second !== null],
   ["Device memory", (head) => share(head.device_bytes, head.device_limit), (head) => head.device_bytes !== null],
   ["Snapshots", (head) => share(head.snapshot_bytes, head.snapshot_budget)],
 ];

@@ -163,7 +163,8 @@ export class Panel {
     const lines = this.shown();
     ctx.save();
     ctx.beginPath();
-    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    const beyond = 4 * (devicePixelRatio || 1); // so that points at the ends are whole
+    ctx.rect(bbox.left - beyond, bbox.top, bbox.width + 2 * beyond, bbox.height);
     ctx.clip();
     for (const line of lines) if (!line.current) drawLine(u, line, { color: this.color(line), faint: true });
     for (const line of lines) if (line.current) drawLine(u, line, { color: this.color(line), faint: false });

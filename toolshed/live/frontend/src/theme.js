@@ -6,6 +6,7 @@ const PALETTES = {
   dark: { lines: ["#56b4e9", "#f0a030", "#35c69c", "#e59ac6"], alarm: "#ff8a80" },
 };
 
+const ENDS = ["transitionend", "transitioncancel"]; // while JupyterLab loads a theme it is cut short
 const PIXEL = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
 
 /** Any CSS colour as red, green and blue, 0 to 255 each: what a canvas makes of it. */
@@ -21,7 +22,7 @@ function components(color) {
  * The colours to draw with, kept as the page has them now.
  *
  * A page changes its theme in many ways: attributes, classes, another style sheet. All end in another
- * computed colour, and that ends a transition of one millisecond, which is listened to.
+ * computed colour, and that runs a transition of one millisecond, whose end is listened to.
  */
 export class Theme {
   constructor(root, onChange) {
@@ -29,9 +30,9 @@ export class Theme {
     this.onChange = onChange;
     this.read();
     this.listener = (event) => {
-      if (event.target === root && event.propertyName === "color") this.read() && this.onChange();
+      if (event.target === root && event.propertyName === "color") requestAnimationFrame(() => this.read() && this.onChange());
     };
-    root.addEventListener("transitionend", this.listener);
+    for (const name of ENDS) root.addEventListener(name, this.listener);
   }
 
   /** Reads the colours; says whether any changed. */
@@ -59,6 +60,6 @@ export class Theme {
   }
 
   dispose() {
-    this.root.removeEventListener("transitionend", this.listener);
+    for (const name of ENDS) this.root.removeEventListener(name, this.listener);
   }
 }

@@ -305,6 +305,7 @@ export class View {
     this.root.dataset.status = head.status;
     this.root.dataset.step = head.step;
     this.root.dataset.version = this.frame?.version ?? -1;
+    this.root.dataset.fine = this.zoom && this.window.covering(...this.zoom) ? "yes" : "no";
     this.root.dataset.zoom = this.zoom ? this.zoom.join(" ") : "";
   }
 
