@@ -32,18 +32,22 @@ def test_the_demo_learns_the_digits_and_prints_the_accuracy(tmp_path):
     assert done.stdout.startswith(
         "1,438 digits to learn from, 359 to be tested on\nstep 0 · 9,610 parameters"
     )
-    losses = [float(loss) for loss in re.findall(r"^step +\d+ .* loss (\d\.\d{4}) ", done.stdout, re.M)]
-    assert len(losses) == 10
-    assert losses[0] > 2 > 1 > losses[-1]  # a guess among ten digits costs ln 10 = 2.3
+    ((first, last),) = re.findall(
+        r"^60 steps in \d+\.\d s: training loss (\d\.\d{4}) → (\d\.\d{4})$", done.stdout, re.M
+    )
+    assert float(first) > 2 > 1 > float(last)  # a guess among ten digits costs ln 10 = 2.3
     (accuracy,) = re.findall(r"^test loss \d\.\d{4}, test accuracy (\d+\.\d)%$", done.stdout, re.M)
     assert float(accuracy) > 80
-    assert done.stderr == ""
+    # What shows the run while it trains, line by line where it is no terminal; and no warning.
+    *_, at_the_end = shown = done.stderr.splitlines()
+    assert all(line.startswith("digits: step ") for line in shown)
+    assert at_the_end.startswith("digits: step 60 of 60, ")
     assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
 
 
 def test_a_number_of_steps_that_is_none_is_told_in_one_line(capsys):
     assert cli.main(["demo", "--steps", "-1"]) == 1
-    assert capsys.readouterr().err == "toolshed: steps is -1; expected at least 0.\n"
+    assert capsys.readouterr().err == "toolshed: steps is -1; expected a whole number from 0.\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

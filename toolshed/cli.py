@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolshed.errors import ToolshedError
+
 FIRST_NOTEBOOK = "01_first_model.ipynb"
 
 
@@ -25,13 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_help=False,
     )
     demo = commands.add_parser("demo", help="the first notebook's training, in the terminal")
-    demo.add_argument("--steps", type=int, default=600, help="training steps (default: %(default)s)")
+    demo.add_argument("--steps", type=int, default=10_000, help="training steps (default: %(default)s)")
     chosen, options = parser.parse_known_args(arguments)
     if options and chosen.command != "lab":
         parser.error(f"unrecognized arguments: {' '.join(options)}")
     try:
         return open_lab(options) if chosen.command == "lab" else run_demo(chosen.steps)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, ToolshedError) as error:
         print(f"toolshed: {error}", file=sys.stderr)
         return 1
 
@@ -73,7 +75,7 @@ def open_lab(options: Sequence[str]) -> int:
 
 
 def run_demo(steps: int) -> int:
-    """Trains the first notebook's model on handwritten digits and prints what it sees."""
+    """Trains the first notebook's model on handwritten digits, in sight, and prints what came of it."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack an arrow or a block
     from toolshed.demo import train_digits  # imports jax, which takes a while
