@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,31 +61,26 @@ def test_the_demo_prints_on_a_terminal_that_knows_few_characters(encoding, monke
     assert "test accuracy" in terminal.buffer.getvalue().decode(encoding)
 
 
-WITHOUT_JUPYTERLAB = """
-import sys
-
 class Without:
-    def __init__(self, finder):
+    """One of Python's finders, which does not find JupyterLab."""
+
+    def __init__(self, finder: Any):
         self.finder = finder
 
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "jupyterlab":
-            return None
-        return self.finder.find_spec(name, path, target)
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        return None if name.split(".")[0] == "jupyterlab" else self.finder.find_spec(name, path, target)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.finder, name)
 
-sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
-from toolshed.cli import main
-sys.exit(main(["lab"]))
-"""
 
-
-def test_lab_without_jupyterlab_says_which_extra_brings_it():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_JUPYTERLAB], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr == "toolshed: JupyterLab is not installed: pip install 'jax-toolshed[lab]'.\n"
+def test_lab_without_jupyterlab_says_which_extra_brings_it(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", [Without(finder) for finder in sys.meta_path])
+    monkeypatch.delitem(sys.modules, "jupyterlab", raising=False)
+    assert cli.main(["lab"]) == 1
+    said = capsys.readouterr()
+    assert said.err == "toolshed: JupyterLab is not installed: pip install 'jax-toolshed[lab]'.\n"
+    assert said.out == ""
 
 
 def test_lab_passes_its_options_on_to_jupyterlab(tmp_path):
