@@ -21,7 +21,12 @@ _BY_NAME = {
 
 
 class Settings(NamedTuple):
-    """What context managers such as ``jax.debug_nans`` and ``jax.set_mesh`` have set in a thread."""
+    """What context managers such as ``jax.debug_nans`` and ``jax.set_mesh`` have set in a thread.
+
+    Attributes:
+      values: settings by name.
+      mesh: the mesh, empty where there is none; None where it could not be told, while jax traces.
+    """
 
     values: dict[str, Any]
     mesh: Any
@@ -29,16 +34,22 @@ class Settings(NamedTuple):
     @classmethod
     def here(cls) -> Settings:
         """Those of the calling thread."""
-        values = {name: jax.config.values[name] for name in _BY_NAME}
-        return cls(values, jax.sharding.get_mesh())
+        return cls({name: getattr(jax.config, name) for name in _BY_NAME}, _mesh_here())
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """A context in which they hold, in any thread."""
+        """A context in which they hold, in any thread, whatever holds there otherwise."""
         with contextlib.ExitStack() as stack:
             for name, value in self.values.items():
-                if jax.config.values[name] != value:
+                if getattr(jax.config, name) != value:
                     stack.enter_context(_BY_NAME[name](value))
-            if not self.mesh.empty:
+            if self.mesh is not None and self.mesh != _mesh_here():
                 stack.enter_context(jax.set_mesh(self.mesh))
             yield
+
+
+def _mesh_here() -> Any:
+    try:
+        return jax.sharding.get_mesh()
+    except ValueError:  # a function is being traced: jax does not tell then
+        return None

@@ -165,7 +165,14 @@ def test_one_line_has_step_values_and_speed():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0:00"), (59.99, "0:59"), (60, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (90_061, "1 d 1:01:01")],
+    [
+        (0.0, "0:00"),
+        (59.99, "0:59"),
+        (60.0, "1:00"),
+        (3599.0, "59:59"),
+        (3600.0, "1:00:00"),
+        (90_061.0, "1 d 1:01:01"),
+    ],
 )
 def test_durations_are_as_on_a_clock(seconds, text):
     assert duration(seconds) == text

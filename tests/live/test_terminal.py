@@ -221,7 +221,7 @@ def test_a_file_gets_one_line_a_second_at_most(monkeypatch):
             time.sleep(0.001)
     lines = file.getvalue().splitlines()
     assert 2 <= len(lines) <= (time.monotonic() - start) / 0.1 + 1  # and one at the end
-    assert "more events" in lines[1]
+    assert any("more events" in line for line in lines)
     assert lines[-1].startswith(f"a run: step {run.progress.step}")
 
 

@@ -168,8 +168,8 @@ def test_a_name_that_a_line_has_no_values_of_is_empty_there():
 def test_whatever_is_written_lines_are_those_of_a_table_of_steps(data):
     """Against a model of a history that copies a whole dict at each branch."""
     kept, lines, owns, ends = History(), {"main": {}}, {"main": {}}, {"main": 0}
-    for turn in range(data.draw(st.integers(1, 12))):
-        action = data.draw(st.sampled_from(["append", "append", "branch", "switch"]))
+    for turn in range(data.draw(st.integers(1, 25))):
+        action = data.draw(st.sampled_from(["append", "append", "branch", "branch", "switch", "look"]))
         here = kept.branch
         if action == "append":
             steps = ends[here] + np.cumsum(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=40)))
@@ -183,8 +183,10 @@ def test_whatever_is_written_lines_are_those_of_a_table_of_steps(data):
             kept.begin_branch(name, at=at)
             lines[name] = {step: value for step, value in lines[here].items() if step <= at}
             owns[name], ends[name] = {}, at
-        else:
+        elif action == "switch":
             kept.switch(data.draw(st.sampled_from(list(lines))))
+        elif kept.names:  # what is kept from here on must still be right later
+            assert as_dict(kept.series(NAME)) == lines[here]
     for name, line in lines.items():
         if kept.names:
             assert as_dict(kept.series(NAME, name)) == line

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolshed.run import windows
 from toolshed.run.track import Track
 from toolshed.run.windows import Piece, Window, column_width, join, thin
 
@@ -127,14 +126,6 @@ def test_columns_stay_where_they_are_while_a_line_grows():
     """From 800,001 to 1,000,000 steps in 1,001 columns the width is 2⁷·7 = 896, then 2⁷·8 = 1,024."""
     widths = {column_width(span, 1001) for span in range(800_001, 1_000_000, 1000)}
     assert widths == {896, 1024}
-
-
-def test_many_short_parts_are_put_together_and_long_ones_are_not():
-    steps = np.arange(3000)
-    pieces = line(steps, steps.astype(np.float32), [10, 20, 30, 1000, 1010, 1020])
-    gathered = list(windows._gathered(pieces))
-    assert [piece.stop - piece.start for piece in gathered] == [30, 970, 20, 1980]
-    assert join(gathered).steps.tolist() == steps.tolist()
 
 
 @pytest.mark.parametrize("cuts", [[], [3]])

@@ -2,93 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from penzai import pz
-from penzai.models.transformer.model_parts import TransformerBlock
 from penzai.toolshed.basic_training import StatefulTrainer
 
 import toolshed
 from tests import zoo
 from tests.training import by_hand
 from tests.training.by_hand import batches, differing, new_state, values_of
-from tests.training.steps import MODES, run
+from tests.training.steps import run
 from toolshed import build_train_step
 from toolshed.errors import BatchError, FieldNotFilled, StateError
 from toolshed.training.context import FIELDS
 
-STEPS = 50
-
-
-OPTIMIZERS = {
-    "adam": lambda: optax.adam(1e-2),
-    "adamw": lambda: optax.adamw(1e-2, weight_decay=0.1),
-    "sgd+momentum": lambda: optax.sgd(1e-2, momentum=0.9),
-}
-
-
-@functools.cache
-def case_of(model: str) -> zoo.Case:
-    """A case that several tests share, where making it takes long; its transformer has one block."""
-    case = zoo.ZOO[model]()
-    if model != "transformer":
-        return case
-    second = pz.select(case.model).at_instances_of(TransformerBlock).pick_nth_selected(1)
-    return case._replace(model=second.set(pz.nn.Identity()))
-
-
-@functools.cache
-def trained_by_hand(model: str, optimizer: str) -> by_hand.Trained:
-    case = case_of(model)
-    return by_hand.train(case, OPTIMIZERS[optimizer](), jax.random.key(1), batches(case, STEPS))
-
-
 # --- the same as by hand ----------------------------------------------------------------------------
-
-
-SAME_BITS = [
-    *(("mlp", optimizer, mode) for optimizer in OPTIMIZERS for mode in MODES),
-    *(("dropout_mlp", "adam", mode) for mode in MODES),
-    *(("dropout_mlp", optimizer, "nothing asked for") for optimizer in ("adamw", "sgd+momentum")),
-    *(("transformer", "adamw", mode) for mode in ("looked at", "donated", "ten at once")),
-    ("transformer", "adam", "nothing asked for"),
-    ("transformer", "sgd+momentum", "loss asked for"),
-]
-
-
-@pytest.mark.parametrize(("model", "optimizer", "mode"), SAME_BITS)
-def test_fifty_steps_are_bit_for_bit_those_of_a_loop_written_by_hand(model, optimizer, mode):
-    case = case_of(model)
-    step = build_train_step(case.loss_fn, **MODES[mode])
-    start = jax.tree.map(jnp.copy, new_state(case, OPTIMIZERS[optimizer]()))  # some steps donate it
-    state = run(step, start, batches(case, STEPS))
-    assert differing(state.params, trained_by_hand(model, optimizer).params) == []
-    assert int(state.step) == STEPS
-
-
-def test_the_losses_are_those_of_the_loop_written_by_hand():
-    case, expected = zoo.dropout_mlp(), trained_by_hand("dropout_mlp", "adam").losses
-    step, state, losses = build_train_step(case.loss_fn), new_state(case, OPTIMIZERS["adam"]()), []
-    for batch in batches(case, STEPS):
-        state, context = step(state, batch)
-        losses.append(float(context.loss_total))
-    np.testing.assert_allclose(losses, expected, rtol=1e-6)
-    assert losses[-1] < losses[0] / 2
-
-
-def test_comparing_bits_finds_another_learning_rate_and_another_key():
-    case, data = zoo.dropout_mlp(), batches(zoo.dropout_mlp(), STEPS)
-    expected = trained_by_hand("dropout_mlp", "adam").params
-    step = build_train_step(case.loss_fn, fields=())
-    other_rate = run(step, new_state(case, optax.adam(1.0001e-2)), data)
-    other_key = run(step, new_state(case, OPTIMIZERS["adam"](), root_rng=jax.random.key(2)), data)
-    assert differing(other_rate.params, expected) == sorted(expected)
-    assert differing(other_key.params, expected) == sorted(expected)
 
 
 @pytest.mark.parametrize("model", ["dropout_mlp", "running_statistics"])
@@ -242,27 +173,6 @@ def test_aux_may_be_anything_jax_can_return():
 
 
 # --- several steps in one call ----------------------------------------------------------------------
-
-
-def test_several_steps_in_one_call_record_what_single_steps_record():
-    case, data = zoo.dropout_mlp(), batches(zoo.dropout_mlp(), 12)
-    single, many = build_train_step(case.loss_fn), build_train_step(case.loss_fn, steps_per_call=4)
-    tapes = single.tape(capacity=5), many.tape(capacity=5)  # a block has no room for two calls
-    one, four, losses, predictions = new_state(case), new_state(case), [], []
-    for batch in data:
-        one, context = single(one, batch, tapes[0])
-        losses.append(context.loss_total)
-        predictions.append(context.preds)
-    for at in (0, 4, 8):
-        four, context = many(four, toolshed.data.stack(data[at : at + 4]), tapes[1])
-        assert context.loss_total.shape == (4,)
-        assert context.preds.shape == (4, 8, 1)
-        np.testing.assert_allclose(context.loss_total, losses[at : at + 4], rtol=1e-5)
-        np.testing.assert_allclose(context.preds, predictions[at : at + 4], rtol=1e-4, atol=1e-6)
-    assert differing(values_of(four), values_of(one)) == []
-    rows, expected = tapes[1].take(), tapes[0].take()
-    assert rows.steps.tolist() == expected.steps.tolist() == list(range(12))
-    np.testing.assert_allclose(rows.values, expected.values, rtol=1e-5)
 
 
 def test_fields_that_are_known_before_the_call_are_those_before_its_first_step():

@@ -58,41 +58,49 @@ def find(state: State, name: str | None) -> Branch:
     raise HistoryError(f"There is no branch {name!r}.{_nearest(name, known)}")
 
 
-def pieces_of(
-    state: State, name: str, branch: str | None, own: bool = False, start: int = 0, stop: int = LAST
-) -> list[Piece]:
-    """The parts of a line with values from step ``start`` to ``stop``, in their order."""
-    return list(backwards(state, name, branch, own, start, stop))[::-1]
+def line_of(state: State, branch: str | None) -> list[tuple[str, int]]:
+    """The branches of a line, newest first, each with the step after which the line left it.
+
+    Raises:
+      HistoryError: there is no such branch.
+    """
+    here, known = find(state, branch), {branch.name: branch for branch in state.branches}
+    line = [(here.name, LAST)]
+    while here.parent is not None:
+        line.append((here.parent, min(line[-1][1], here.start)))
+        here = known[here.parent]
+    return line
+
+
+def tracks_of(state: State, name: str) -> dict[str, Track]:
+    """The values of one name by branch.
+
+    Raises:
+      HistoryError: there are none.
+    """
+    if name not in state.tracks:
+        raise no_values(name, list(state.tracks))
+    return state.tracks[name]
 
 
 def backwards(
-    state: State, name: str, branch: str | None, own: bool = False, start: int = 0, stop: int = LAST
+    tracks: dict[str, Track], line: list[tuple[str, int]], start: int = 0, stop: int = LAST
 ) -> Iterator[Piece]:
-    """The parts of a line, from the newest back."""
-    here = find(state, branch)
-    if name not in state.tracks:
-        raise no_values(name, list(state.tracks))
-    tracks, known = state.tracks[name], {branch.name: branch for branch in state.branches}
-    while stop >= start:
-        if here.name in tracks:
-            track = tracks[here.name]
-            first, last = track.before(np.array([start, stop + 1])).tolist()
-            if first < last:
-                yield Piece(track, first, last)
-        if own or here.parent is None:
-            return
-        stop, here = min(stop, here.start), known[here.parent]
+    """The parts of a line with values from step ``start`` to ``stop``, from the newest back."""
+    for branch, left in line:
+        if left < start:
+            return  # and the line left all further ones even earlier
+        if branch in tracks:
+            piece = cut(Piece(tracks[branch], 0, tracks[branch].length), start, min(stop, left))
+            if piece is not None:
+                yield piece
 
 
-def line_of(state: State) -> list[tuple[Branch, int]]:
-    """The branches of the current line, newest first, each with the step after which it was left."""
-    known = {branch.name: branch for branch in state.branches}
-    here, stop, line = known[state.branch], LAST, []
-    while True:
-        line.append((here, stop))
-        if here.parent is None:
-            return line
-        stop, here = min(stop, here.start), known[here.parent]
+def cut(piece: Piece, start: int, stop: int) -> Piece | None:
+    """What of a piece lies from step ``start`` to ``stop``; None where that is nothing."""
+    first, last = piece.track.before(np.array([start, stop + 1])).tolist()
+    first, last = max(first, piece.start), min(last, piece.stop)
+    return Piece(piece.track, first, last) if first < last else None
 
 
 def after(state: State, name: str, branch: Branch, left: int | None) -> Series:
@@ -102,13 +110,10 @@ def after(state: State, name: str, branch: Branch, left: int | None) -> Series:
       left: the step after which the current line left it; None if it is no part of it.
     """
     start = branch.start if left is None else left
-    if start >= LAST:
-        return join([])
-    own = pieces_of(state, name, branch.name, own=True, start=start + 1)
-    if not own:
-        return join([])
-    before = next(backwards(state, name, branch.name, stop=start), None)
-    return join(own if before is None else [before._replace(start=before.stop - 1), *own])
+    tracks, line = tracks_of(state, name), line_of(state, branch.name)
+    own = [] if start >= LAST else list(backwards(tracks, line[:1], start + 1))
+    before = next(backwards(tracks, line, stop=start), None)
+    return join(own if before is None or not own else [before._replace(start=before.stop - 1), *own])
 
 
 def choose(known: list[str], wanted: Iterable[str] | None) -> list[str]:

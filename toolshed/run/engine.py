@@ -13,17 +13,19 @@ import numpy as np
 from toolshed.errors import ReplayWarning, RunError
 from toolshed.paths import flatten
 from toolshed.run.edits import ModelChange, change_model, editable, set_values
+from toolshed.run.events import plain
 from toolshed.run.feed import Feed, examples_in
 from toolshed.run.publisher import Pace, Publisher
 from toolshed.run.recording import recording_for
 from toolshed.run.timeline import Edit, Segment, Snapshot, Timeline, size_of
 from toolshed.state import TrainState
-from toolshed.training import Context, Trainer
+from toolshed.training import Context, Trainer, TrainStep
 from toolshed.training.stepper import Stepper
 from toolshed.training.tape import read_block
 
 _FLUSH_EVERY = 0.1  # seconds between two times that rows are handed over
 _SNAPSHOT_EVERY = 1.0  # seconds between two snapshots, where no number of steps was given
+_SNAPSHOT_WAIT = 10.0  # seconds between two snapshots at the most
 _FEW = 4  # snapshots must fit into the budget that often for any to be taken by time
 
 
@@ -38,7 +40,7 @@ class Engine:
       data: batches.
       publisher: is told of everything.
       window: steps over which metrics gather.
-      norms_every: in every how many steps the norms are computed.
+      norms_every: in every how many steps the norms are computed, 0 for never, None for what suits.
       snapshot_every: steps between two snapshots, or None for about one a second.
       device_budget: bytes for snapshots on the device.
       host_budget: bytes for snapshots on the host.
@@ -56,7 +58,7 @@ class Engine:
         publisher: Publisher,
         *,
         window: int | None,
-        norms_every: int,
+        norms_every: int | None,
         snapshot_every: int | None,
         device_budget: int,
         host_budget: int,
@@ -70,7 +72,9 @@ class Engine:
         self.elapsed = 0.0
         self._snapshot_every = snapshot_every
         self._recording = recording_for(state, norms_every=norms_every)
-        self._quick = trainer.build_step(fields=(), donate=True, record=self._recording.scalars)
+        self._norms_every = self._recording.norms_every
+        self._measuring = trainer.build_step(fields=(), donate=True, record=self._recording.scalars)
+        self._quick = trainer.build_step(fields=(), donate=True, record=self._recording.between)
         self._careful = trainer.build_step()
         self._tape = self._quick.tape()
         self._stepper = Stepper(state)
@@ -112,7 +116,7 @@ class Engine:
             self._stepper.reset_metrics()
         batch = self.feed.take()
         try:
-            self._stepper(self._quick, batch, self._tape)
+            self._stepper(self._step_for(self.step), batch, self._tape)
         except BaseException:
             self.feed.give_back(batch)
             raise
@@ -121,6 +125,10 @@ class Engine:
         self._batch = batch
         if self._snapshot_every and self.step % self._snapshot_every == 0:
             self.take_snapshot()
+
+    def _step_for(self, number: int) -> TrainStep:
+        """The program that makes a step; it follows from the step's number alone."""
+        return self._quick if number % self._norms_every else self._measuring
 
     def step_by_hand(self) -> Context:
         """One step, with everything that it knew."""
@@ -153,11 +161,16 @@ class Engine:
         self._started = now
         self.flush()
         self._tell_pace()
-        fits = _FEW * size_of(self._stepper.state) <= self.timeline.device_budget
-        if now >= self._next_snapshot and self._snapshot_every is None and fits:
+        if now >= self._next_snapshot and self._snapshot_every is None:
+            self._snapshot_by_time()
+
+    def _snapshot_by_time(self) -> None:
+        """A snapshot, and when the next one is due: the copying shall take a hundredth of the time."""
+        start = time.monotonic()
+        if _FEW * size_of(self._stepper.state) <= self.timeline.device_budget:
             self.take_snapshot()
-            cost = time.monotonic() - now
-            self._next_snapshot = now + max(_SNAPSHOT_EVERY, 100 * cost)
+        cost = time.monotonic() - start
+        self._next_snapshot = start + min(max(_SNAPSHOT_EVERY, 100 * cost), _SNAPSHOT_WAIT)
 
     def end_training(self) -> None:
         """Stops the clock and hands over what is left."""
@@ -193,7 +206,9 @@ class Engine:
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """Loss and metrics of the present state on other data. Waits for the device."""
+        start = time.monotonic()
         values = _named("eval", self.trainer.evaluate(self._stepper.state, data))
+        self._started += time.monotonic() - start  # its time is not that of the steps
         self.publisher.values(self.step, lambda: values, kind="evaluated")
         return values
 
@@ -290,7 +305,7 @@ class Engine:
                 break
             if number % self.window == 0:
                 stepper.reset_metrics()
-            stepper(self._quick, self.feed.take(), tape)
+            stepper(self._step_for(number), self.feed.take(), tape)
         return stepper
 
     def _compare(self, part: Segment, blocks: list[Any], snapshot: Snapshot, step: int) -> None:
@@ -343,7 +358,8 @@ class Engine:
         self.timeline.here.edits.append(Edit(self.step, numbers))
         for name, new in numbers.items():
             old = float(before[name])
-            self.tell("edited", f"{name}: {old:.6g} → {new:.6g}", name=name, old=old, new=new)
+            words = f"{name}: {old:.6g} → {new:.6g}"
+            self.tell("edited", words, name=name, old=plain(old), new=plain(new))
 
     def edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         """Changes the model here and now."""

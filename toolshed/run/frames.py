@@ -18,7 +18,11 @@ from toolshed.run.track import Series
 def wide(series: Mapping[str, Series]) -> Any:
     """A DataFrame with a row for each step that any series has, and a column for each series."""
     pandas = load("pandas")
-    steps = np.unique(np.concatenate([np.zeros(0, np.int64), *(one.steps for one in series.values())]))
+    different: list[Any] = [np.zeros(0, np.int64)]
+    for one in series.values():  # most are logged at the same steps; to sort these all would take longer
+        if not any(np.array_equal(one.steps, steps) for steps in different):
+            different.append(one.steps)
+    steps = np.unique(np.concatenate(different))
     columns = {}
     for name, one in series.items():
         columns[name] = np.full(len(steps), np.nan, np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable
 from os import PathLike
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 from toolshed import paths
 from toolshed.errors import HistoryError
 from toolshed.run import frames
-from toolshed.run.branches import LAST, Branch, State, after, backwards, choose, find, line_of, pieces_of
+from toolshed.run.branches import LAST, Branch, State, after, backwards, choose, find, line_of, tracks_of
 from toolshed.run.track import Series, Track
+from toolshed.run.trunks import Trunks
 from toolshed.run.windows import Window, join, thin
 from toolshed.views import Mark, curves
 
@@ -41,6 +43,7 @@ class History:
     def __init__(self) -> None:
         # Each write ends in one assignment here, which a reader sees whole or not at all.
         self._state = State((Branch("main", None, 0),), "main", {}, 0)
+        self._trunks = Trunks()
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -125,7 +128,7 @@ class History:
         Raises:
           HistoryError: there is no such name or branch.
         """
-        return join(pieces_of(self._state, name, branch, own))
+        return join(self._trunks.pieces(self._state, name, branch, own))
 
     def window(
         self, name: str, start: int, stop: int, points: int, branch: str | None = None, *, own: bool = False
@@ -146,7 +149,8 @@ class History:
         """
         if points < 2:
             raise HistoryError(f"A window of {points} points; expected at least 2.")
-        return thin(pieces_of(self._state, name, branch, own, max(0, start), min(stop, LAST)), points)
+        start, stop = max(0, start), min(stop, LAST)
+        return thin(self._trunks.pieces(self._state, name, branch, own, start, stop), points)
 
     def last(self, name: str, branch: str | None = None) -> tuple[int, float] | None:
         """The newest step and value of one name on a branch's line; None where there is none.
@@ -154,8 +158,9 @@ class History:
         Raises:
           HistoryError: there is no such name or branch.
         """
-        for track, _, stop in backwards(self._state, name, branch):
-            return int(track.steps_at(stop - 1)), float(track.pyramid.values[stop - 1])
+        line, tracks = line_of(self._state, branch), tracks_of(self._state, name)
+        for piece in backwards(tracks, line):
+            return piece.last_step, float(piece.track.pyramid.values[piece.stop - 1])
         return None
 
     def bounds(self, branch: str | None = None) -> tuple[int, int]:
@@ -165,9 +170,12 @@ class History:
           HistoryError: there is no such branch.
         """
         state = self._state
-        lines = [pieces for name in state.tracks if (pieces := pieces_of(state, name, branch))]
-        firsts = [int(line[0].track.steps_at(line[0].start)) for line in lines]
-        lasts = [int(line[-1].track.steps_at(line[-1].stop - 1)) for line in lines]
+        line = line_of(state, branch)
+        firsts, lasts = [], []
+        for tracks in state.tracks.values():
+            lasts += [piece.last_step for piece in itertools.islice(backwards(tracks, line), 1)]
+            oldest = (piece for one in line[::-1] for piece in backwards(tracks, [one]))
+            firsts += [piece.first_step for piece in itertools.islice(oldest, 1)]
         return min(firsts, default=0), max(lasts, default=0)
 
     def to_pandas(self, *, long: bool = False) -> Any:
@@ -229,17 +237,18 @@ class History:
         """
         state = self._state
         chosen = choose(list(state.tracks), names)
-        left = {branch.name: at for branch, at in line_of(state)}
+        line = line_of(state, None)
+        left = dict(line)
         others = {}
         for name in chosen:
             parts = (after(state, name, branch, left.get(branch.name)) for branch in state.branches)
             others[name] = [part for part in parts if len(part.steps) > 1]
         begun = [
             Mark(branch.start, "branched", f"{branch.name} leaves {branch.parent}")
-            for branch, _ in line_of(state)
-            if branch.parent is not None
+            for branch in state.branches
+            if branch.name in left and branch.parent is not None
         ]
-        lines = {name: join(pieces_of(state, name, None)) for name in chosen}
+        lines = {name: join(self._trunks.pieces(state, name, None, False)) for name in chosen}
         return curves(lines, marks=[*begun, *marks], others=others, log=log, smoothing=smoothing, dark=dark)
 
 
@@ -252,15 +261,19 @@ def _block(name: str, steps: Any, values: Any) -> Series:
     if not isinstance(name, str) or not name:
         raise HistoryError(f"Got {name!r} as the name of values; expected one such as 'train/loss'.")
     steps, values = np.atleast_1d(np.asarray(steps)), np.atleast_1d(np.asarray(values))
-    what = f"{name}: got steps {paths.describe(steps)} and values {paths.describe(values)}"
     if steps.ndim != 1 or steps.shape != values.shape:
-        raise HistoryError(f"{what}; expected a row of each, equally long.")
+        raise _misfit(name, steps, values, "a row of each, equally long")
     if not np.issubdtype(steps.dtype, np.integer) and steps.size:
-        raise HistoryError(f"{what}; expected steps that are whole numbers.")
+        raise _misfit(name, steps, values, "steps that are whole numbers")
     if not any(jnp.issubdtype(values.dtype, kind) for kind in _REAL) and values.size:
-        raise HistoryError(f"{what}; expected values that are real numbers.")
+        raise _misfit(name, steps, values, "values that are real numbers")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is marked as such
         return Series(steps.astype(np.int64), values.astype(np.float32))
+
+
+def _misfit(name: str, steps: Any, values: Any, expected: str) -> HistoryError:
+    got = f"steps {paths.describe(steps)} and values {paths.describe(values)}"
+    return HistoryError(f"{name}: got {got}; expected {expected}.")
 
 
 _REAL = (np.floating, np.integer, np.bool_)
@@ -273,7 +286,7 @@ def _check_order(name: str, branch: Branch, track: Track, steps: Any) -> None:
         before, after = steps[back[0]], steps[back[0] + 1]
         raise HistoryError(f"{name}: step {after} comes after step {before}; steps must increase.")
     first = int(steps[0])
-    if track.length and first <= (last := int(track.steps_at(track.length - 1))):
+    if track.length and first <= (last := track.last):
         raise HistoryError(
             f"{name}: step {first} on branch {branch.name!r}, which has values up to step {last}. To log a"
             " step once more, begin a branch before it: history.begin_branch(name, at=…)."

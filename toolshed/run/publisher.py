@@ -1,11 +1,12 @@
 """Publishing: what the training thread hands over is read, written down and told in another thread.
 
-The training thread gives device arrays and goes on. This one waits for them.
+The training thread gives device arrays and goes on. One thread waits for them and writes the history;
+another one tells the listeners, so that one of them may wait for the run while the run waits for values.
 """
 
 from __future__ import annotations
 
-import math
+import collections
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,13 +14,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from toolshed.run.events import Event, Listeners
+from toolshed.run.events import Event, Listeners, one_line, plain
 from toolshed.run.history import History
 from toolshed.run.recording import Recording
 from toolshed.run.serial import Serial
 from toolshed.training.tape import Rows, read_block
 
 _SPEED_EVERY = 1.0  # seconds between two speeds in the history
+_SPEED_OVER = 5.0  # seconds that a speed is the mean of
+_MOST_REASONS = 20  # different reasons, told, for which values were not written
 
 
 class Pace(NamedTuple):
@@ -37,7 +40,7 @@ class Pace(NamedTuple):
 
 
 class Publisher:
-    """Writes the history and tells the listeners, in a thread of its own and in order.
+    """Writes the history and tells the listeners, each in a thread of its own, and in order.
 
     Attributes:
       history: the values so far.
@@ -55,20 +58,26 @@ class Publisher:
         self.examples_per_second: float | None = None
         self.device_bytes: int | None = None
         self.device_limit: int | None = None
-        self._serial = Serial("toolshed: events")
-        self._last: Pace | None = None
+        self._writing = Serial("toolshed: values")
+        self._telling = Serial("toolshed: events")
+        self._refused: set[str] = set()
+        self._paces: collections.deque[Pace] = collections.deque()
+        self._written = 0.0  # seconds of training when a speed was written last
 
     def event(self, kind: str, step: int, branch: str, text: str, **data: Any) -> None:
         """Something happened."""
         event = Event(kind, step, branch, time.time(), text, data)
         self.listeners.keep(event)
-        self._serial.put(lambda: self.listeners.tell(event))
+        self._writing.put(lambda: self._tell(event))  # after what was handed over before it
+
+    def _tell(self, event: Event) -> None:
+        self._telling.put(lambda: self.listeners.tell(event))
 
     def rows(
         self, blocks: list[jax.Array], recording: Recording, found: Callable[[int, float], None]
     ) -> None:
         """Blocks of a tape, in order; ``found(step, loss)`` is told of the first loss that is not finite."""
-        self._serial.put(lambda: self._write_rows(blocks, recording, found))
+        self._writing.put(lambda: self._write_rows(blocks, recording, found))
 
     def _write_rows(
         self, blocks: list[jax.Array], recording: Recording, found: Callable[[int, float], None]
@@ -89,39 +98,68 @@ class Publisher:
     def _tell_rows(self, first: int, last: int) -> None:
         text = f"values of steps {first:,} to {last:,}"
         data = {"from": first, "to": last}
-        self.listeners.tell(Event("rows", last, self.history.branch, time.time(), text, data))
+        self._tell(Event("rows", last, self.history.branch, time.time(), text, data))
 
     def values(self, step: int, compute: Callable[[], Mapping[str, Any]], kind: str | None = None) -> None:
         """Values by name that ``compute`` gives; it is called here, and may wait for the device.
 
-        With a ``kind`` they are an event, too. Values that are no numbers are left out.
+        With a ``kind`` they are an event, too. Values that are no numbers are left out. What cannot be
+        computed or written is told in a note, once for each reason.
         """
 
         def write() -> None:
-            numbers = {name: float(x) for name, x in compute().items() if np.ndim(x) == 0}
-            for name, value in numbers.items():
-                self.history.append(name, [step], [value])
-            if kind is not None:
-                words = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-                plain = {name: x if math.isfinite(x) else str(x) for name, x in numbers.items()}
-                event = Event(kind, step, self.history.branch, time.time(), words, {"values": plain})
-                self.listeners.keep(event)
-                self.listeners.tell(event)
+            try:
+                values = compute()
+            except Exception as error:
+                self._refuse(step, one_line(error))
+            else:
+                self._write_values(step, values, kind)
 
-        self._serial.put(write)
+        self._writing.put(write)
+
+    def _write_values(self, step: int, values: Mapping[str, Any], kind: str | None) -> None:
+        numbers = {}
+        for name, value in values.items():
+            if np.ndim(value) == 0:
+                try:
+                    numbers[name] = float(value)
+                    self.history.append(name, [step], [numbers[name]])
+                except Exception as error:
+                    self._refuse(step, one_line(error))
+        if kind is not None:
+            words = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            finite = {name: plain(value) for name, value in numbers.items()}
+            event = Event(kind, step, self.history.branch, time.time(), words, {"values": finite})
+            self.listeners.keep(event)
+            self._tell(event)
+
+    def _refuse(self, step: int, reason: str) -> None:
+        if reason not in self._refused and len(self._refused) < _MOST_REASONS:
+            self._refused.add(reason)
+            self.event("note", step, self.history.branch, f"A value was not written down. {reason}")
 
     def pace(self, pace: Pace) -> None:
-        """How far training is now; the speed follows."""
-        last = self._last
-        if last is None or pace.elapsed < last.elapsed or pace.step < last.step:
-            self._last = pace
+        """How far training is now; the speed is that of the last few seconds."""
+        if self._paces and pace.step < self._paces[-1].step:
+            self._paces.clear()
+        self._paces.append(pace)
+        while len(self._paces) > 2 and pace.elapsed - self._paces[0].elapsed > _SPEED_OVER:
+            self._paces.popleft()
+        first = self._paces[0]
+        seconds = pace.elapsed - first.elapsed
+        if seconds <= 0:
             return
-        seconds = pace.elapsed - last.elapsed
-        if seconds < _SPEED_EVERY:
-            return
-        self._last = pace
-        self.steps_per_second = (pace.step - last.step) / seconds
-        self.examples_per_second = (pace.examples - last.examples) / seconds
+        self.steps_per_second = (pace.step - first.step) / seconds
+        self.examples_per_second = (pace.examples - first.examples) / seconds
+        if pace.elapsed - self._written >= _SPEED_EVERY and pace.step > first.step:
+            self._written = pace.elapsed
+            self._write_speed(pace.step)
+
+    def rest(self) -> None:
+        """Training pauses, so that the time until it goes on counts for no speed."""
+        self._paces.clear()
+
+    def _write_speed(self, step: int) -> None:
         speeds = {
             "speed/steps_per_second": self.steps_per_second,
             "speed/examples_per_second": self.examples_per_second,
@@ -129,11 +167,7 @@ class Publisher:
         self._read_memory()
         if self.device_bytes is not None:
             speeds["memory/device_bytes"] = self.device_bytes
-        self.values(pace.step, lambda: speeds)
-
-    def rest(self) -> None:
-        """Training pauses, so that the time until it goes on counts for no speed."""
-        self._last = None
+        self.values(step, lambda: speeds)
 
     def _read_memory(self) -> None:
         stats = jax.local_devices()[0].memory_stats() or {}
@@ -142,13 +176,19 @@ class Publisher:
 
     def begin_branch(self, name: str, at: int) -> None:
         """The values from here on belong to a new branch."""
-        self._serial.put(lambda: self.history.begin_branch(name, at=at))
+        self._writing.put(lambda: self.history.begin_branch(name, at=at))
 
     def switch(self, branch: str) -> None:
         """The values from here on belong to a branch that there is."""
-        self._serial.put(lambda: self.history.switch(branch))
+        self._writing.put(lambda: self.history.switch(branch))
 
-    def finish(self) -> None:
-        """Waits until all that was handed over is written down and told."""
-        if not self._serial.is_here():
-            self._serial.put(lambda: None).done.wait()
+    def finish(self, *, told: bool = False) -> None:
+        """Waits until all that was handed over is written down; with ``told``, and told.
+
+        What listeners do meanwhile is not waited for: one may itself be waiting for the run.
+        """
+        if self._writing.is_here():
+            return
+        self._writing.put(lambda: None).done.wait()
+        if told and not self._telling.is_here():
+            self._telling.put(lambda: None).done.wait()

@@ -73,6 +73,9 @@ class Pyramid(NamedTuple):
         while length >= size * FAN:
             first, stop = self.length // (size * FAN), length // (size * FAN)
             old = self.levels[len(levels)] if len(levels) < len(self.levels) else _NOTHING
+            if first == stop:  # no group has become complete, nor has any above
+                levels += self.levels[len(levels) :]
+                break
             children = slice(first * FAN, stop * FAN)
             parts = _finite(*(array[children] for array in below), sure=bool(levels))
             low, high, total = (part.reshape(-1, FAN) for part in parts)

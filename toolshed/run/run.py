@@ -13,7 +13,7 @@ from toolshed.metrics import Collection
 from toolshed.run import place
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
-from toolshed.run.events import Event, Listener
+from toolshed.run.events import Event, Listener, one_line
 from toolshed.run.history import History
 from toolshed.run.parts import parts_of
 from toolshed.run.progress import Progress
@@ -50,7 +50,7 @@ class Run:
       seed: of the state that is made here.
       name: what the run is called.
       norms_every: in every how many steps the norms of gradients and updates are recorded, as they read
-        every gradient; 0 for never.
+        every gradient; None for 10, or 50 where a model is very small and its steps very fast; 0 for never.
       snapshot_every: steps between two snapshots; None for about one a second.
       snapshot_bytes: memory for snapshots on the device. On an accelerator older ones move to the host, up
         to four times as many; then they are thinned out.
@@ -83,7 +83,7 @@ class Run:
         gradient_strategy: GradientStrategy = backprop,
         seed: int = 0,
         name: str | None = None,
-        norms_every: int = 10,
+        norms_every: int | None = None,
         snapshot_every: int | None = None,
         snapshot_bytes: int = 256 * _MEGABYTE,
         check_finite: bool = True,
@@ -116,7 +116,7 @@ class Run:
         self._goal: int | None = None
         self._error: BaseException | None = None
         self._context: tuple[int, str, Context] | None = None
-        self._hyperparameters = self._engine.hyperparameters()
+        self._hyperparameters, self._edited_at = self._engine.hyperparameters(), self._engine.step
 
     # --- what can be read at any time ---------------------------------------------------------------
 
@@ -170,11 +170,11 @@ class Run:
     @property
     def hyperparameters(self) -> dict[str, float]:
         """What `edit` can set, with the values that were last seen."""
-        newest = {name: self._last(f"optim/{name}") for name in self._hyperparameters}
-        return {
-            name: old if newest[name] is None else newest[name][1]  # type: ignore[index]
-            for name, old in self._hyperparameters.items()
-        }
+        values = dict(self._hyperparameters)
+        recorded = self._last("optim/learning_rate")
+        if recorded is not None and "learning_rate" in values and recorded[0] > self._edited_at:
+            values["learning_rate"] = recorded[1]  # a schedule moves it
+        return values
 
     @property
     def progress(self) -> Progress:
@@ -312,7 +312,7 @@ class Run:
         job = self._job
         if job is not None:
             self._wait_for(job)
-        self._publisher.finish()
+        self._publisher.finish(told=True)
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -426,8 +426,9 @@ class Run:
         self._serial.put(attempt)
 
     def _refuse(self, error: Exception) -> None:
-        self._say(self._status, f"{error}")
-        self._engine.tell("note", f"{error}")
+        words = one_line(error)
+        self._say(self._status, words)
+        self._engine.tell("note", words)
 
     # --- in the run's own thread --------------------------------------------------------------------
 
@@ -471,7 +472,7 @@ class Run:
 
     def _edit(self, values: Mapping[str, Any]) -> None:
         self._engine.edit(values)
-        self._hyperparameters = self._engine.hyperparameters()
+        self._hyperparameters, self._edited_at = self._engine.hyperparameters(), self._engine.step
         self._say(self._status, self._message)
 
     def _found_nonfinite(self, step: int, loss: float) -> None:

@@ -23,12 +23,17 @@ _all: weakref.WeakSet[Serial] = weakref.WeakSet()
 class Job:
     """A function to be called in another thread, and what came of it.
 
+    It is called with the context variables and jax's settings of whoever asked for it, so that what it
+    prints lands in their cell.
+
     Attributes:
       done: set when it was called.
     """
 
     def __init__(self, fn: Callable[[], Any]):
         self._fn = fn
+        self._context = contextvars.copy_context()
+        self._settings = Settings.here()
         self.done = threading.Event()
         self._value: Any = None
         self._error: BaseException | None = None
@@ -36,11 +41,15 @@ class Job:
     def run(self) -> None:
         """Calls the function."""
         try:
-            self._value = self._fn()
+            self._value = self._context.run(self._call)
         except BaseException as error:  # the affair of whoever waits for it
             self._error = error
         finally:
             self.done.set()
+
+    def _call(self) -> Any:
+        with self._settings.hold():
+            return self._fn()
 
     def wait_whatever_comes(self) -> None:
         """Waits until it is done; a Ctrl-C changes nothing."""
@@ -64,9 +73,7 @@ class Job:
 class Serial:
     """Calls functions one after another in a thread of its own.
 
-    The thread starts with the context variables and jax's settings of whoever has the first function
-    called, so that what it prints lands in their cell. It is a daemon; the interpreter's end waits for
-    the function that is being called.
+    The thread is a daemon; the interpreter's end waits for the function that is being called.
 
     Args:
       name: of the thread.
@@ -98,33 +105,34 @@ class Serial:
                 raise RuntimeError("The interpreter is about to end.")
             self._jobs.append(job)
             if self._thread is None:
-                target = contextvars.copy_context().run
-                settings = Settings.here()
-                self._thread = threading.Thread(
-                    target=target, args=(self._work, settings), name=self._name, daemon=True
-                )
-                self._thread.start()
+                self._start()
             else:
                 self._changed.notify_all()
         return job
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system gives no more threads
+            self._thread = None
+            self._jobs.pop()
+            raise
 
     def serve(self) -> None:
         """Does the waiting jobs now. Called in this thread, by a job that takes long."""
         while self._jobs:
             self._jobs.popleft().run()
 
-    def _work(self, settings: Settings) -> None:
-        with settings.hold():
-            while True:
-                self.serve()
-                with self._changed:
-                    if (
-                        not self._jobs
-                        and (self._closed or not self._changed.wait(_LINGER))
-                        and not self._jobs
-                    ):
-                        self._thread = None
-                        return
+    def _work(self) -> None:
+        while True:
+            self.serve()
+            with self._changed:
+                if not self._jobs and not self._closed:
+                    self._changed.wait(_LINGER)
+                if not self._jobs:
+                    self._thread = None
+                    return
 
     def close(self) -> None:
         """Takes no more jobs, and asks the present one to end."""

@@ -58,6 +58,15 @@ class Track(NamedTuple):
         return self.pyramid.length
 
     @property
+    def last(self) -> int:
+        """The last step, -1 where there is none."""
+        if not self.length:
+            return -1
+        if self.steps is None:
+            return self.first + self.stride * (self.length - 1)
+        return int(self.steps[self.length - 1])
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays, room to grow included."""
         return self.pyramid.nbytes + self.odd.nbytes + (0 if self.steps is None else self.steps.nbytes)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from toolshed.run.engine import Engine
+from toolshed.run.events import one_line
 from toolshed.run.until import Condition
 from toolshed.training import EarlyStop
 from toolshed.training.watches import Monitor, Watch
@@ -72,7 +73,8 @@ class Training:
             engine.begin_training()
             ending = self._loop()
         except EarlyStop as stop:
-            ending = Ending("finished", f"stopped early: {stop}" if str(stop) else "stopped early")
+            why = next(iter(str(stop).splitlines()), "")
+            ending = Ending("finished", f"stopped early: {why}" if why else "stopped early")
         except BaseException as error:
             ending = self._failure(error)
         engine.end_training()
@@ -95,7 +97,7 @@ class Training:
     def _failure(self, error: BaseException) -> Ending:
         """Says what was raised, and where the run is."""
         step = self._engine.step
-        words = "".join(traceback.format_exception_only(error)).strip().splitlines()[0]
+        words = one_line(error)
         error.add_note(
             f"The run stopped after step {step:,}, at batch {step + 1:,}; run.state is the state of step"
             f" {step:,}, and run.train() tries again from there."

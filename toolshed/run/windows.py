@@ -10,9 +10,6 @@ from jaxtyping import Float32, Int64
 
 from toolshed.run.track import Series, Track
 
-SMALL = 256
-"""Parts of a line that are shorter are put together first: many rewinds leave many of them."""
-
 
 class Window(NamedTuple):
     """A series thinned to a screen, in columns that are equally wide in steps.
@@ -32,11 +29,21 @@ class Window(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A part of a line: the values of one track from one index to before another."""
+    """A part of a line: the values of one track from one index to before another, at least one."""
 
     track: Track
     start: int
     stop: int
+
+    @property
+    def first_step(self) -> int:
+        """The step of its first value."""
+        return int(self.track.steps_at(self.start))
+
+    @property
+    def last_step(self) -> int:
+        """The step of its last value."""
+        return int(self.track.steps_at(self.stop - 1))
 
     @property
     def series(self) -> Series:
@@ -58,20 +65,19 @@ def thin(pieces: list[Piece], points: int) -> Window:
     """The window of a line that shows all its values in at most so many columns.
 
     Args:
-      pieces: in the order of their steps; none is empty.
+      pieces: in the order of their steps.
       points: columns, at least 2. A line of no more values is given as it is.
     """
     if sum(piece.stop - piece.start for piece in pieces) <= points:
         return _whole(join(pieces))
-    first = int(pieces[0].track.steps_at(pieces[0].start))
-    last = int(pieces[-1].track.steps_at(pieces[-1].stop - 1))
+    first, last = pieces[0].first_step, pieces[-1].last_step
     width = column_width(last - first + 1, points)
     origin = first // width
     count = last // width - origin + 1
     steps, odd = np.full(count, -1), np.full(count, -1)
     low = np.full(count, np.inf, np.float32)
     high, total, finite = -low, np.zeros(count), np.zeros(count, np.int64)
-    for track, start, stop in _gathered(pieces):
+    for track, start, stop in pieces:
         columns = track.steps_at(np.array([start, stop - 1])) // width - origin
         own = slice(int(columns[0]), int(columns[1]) + 1)
         limits = (np.arange(own.start, own.stop + 1) + origin) * width
@@ -107,23 +113,3 @@ def _whole(series: Series) -> Window:
     finite = np.isfinite(series.values)
     values = series.values[finite]
     return Window(series.steps[finite], values, values, series.steps[~finite], values)
-
-
-def _gathered(pieces: list[Piece]) -> Iterable[Piece]:
-    """The same values in fewer pieces: neighbours that are small as one."""
-    small: list[Piece] = []
-    for piece in pieces:
-        if piece.stop - piece.start <= SMALL:
-            small.append(piece)
-            continue
-        yield from _as_one(small)
-        small = []
-        yield piece
-    yield from _as_one(small)
-
-
-def _as_one(pieces: list[Piece]) -> list[Piece]:
-    if len(pieces) < 2:
-        return pieces
-    track = Track.empty().append(*join(pieces))
-    return [Piece(track, 0, track.length)]

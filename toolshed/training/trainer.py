@@ -86,6 +86,7 @@ class Trainer:
         self._stepper: Stepper | None = None  # while fit steps in memory of its own
 
         self.gradient_strategy = gradient_strategy
+        self._steps: dict[Any, TrainStep] = {}
         self._step_by_hand = self.build_step()
         self._step_in_fit = self.build_step(fields=(), donate=True)
         self._steps_in_fit = self.build_step(fields=(), donate=True, steps_per_call=steps_per_call)
@@ -104,8 +105,16 @@ class Trainer:
         self._stepper = None
 
     def build_step(self, **options: Any) -> TrainStep:
-        """A training step of this trainer's loss function; options as for `build_train_step`."""
-        return build_train_step(self.loss_fn, gradient_strategy=self.gradient_strategy, **options)
+        """A training step of this trainer's loss function; options as for `build_train_step`.
+
+        The same options give the same step, so that nothing is compiled twice.
+        """
+        key = tuple(sorted(options.items()))
+        if key not in self._steps:
+            self._steps[key] = build_train_step(
+                self.loss_fn, gradient_strategy=self.gradient_strategy, **options
+            )
+        return self._steps[key]
 
     def init(self, rng: jax.Array) -> TrainState:
         """The state before the first step.
