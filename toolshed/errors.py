@@ -9,13 +9,23 @@
     ├── DataError            a data source that cannot give batches
     ├── ContextKeyError      (also KeyError) a path that is not in the Context
     ├── FieldNotFilled       (also AttributeError) a Context field that nobody asked for
-    └── NonFiniteError       (also FloatingPointError) a loss that is NaN or infinite
+    ├── NonFiniteError       (also FloatingPointError) a loss that is NaN or infinite
+    └── CheckpointError      a repository of checkpoints that cannot do what was asked
+        ├── CheckpointNotFoundError   (also LookupError) no checkpoint of that step or tag
+        ├── CheckpointDamagedError    files that are not as they were written, or never were a checkpoint
+        ├── CheckpointMismatchError   a checkpoint that does not fit the state it is loaded into
+        ├── CheckpointSchemaError     a checkpoint that a newer toolshed wrote
+        ├── RepositoryLockedError     another process writes there
+        └── SaveError                 (also OSError) a checkpoint that could not be written
 
     ToolshedWarning (a UserWarning)
     ├── RetraceWarning       a step was compiled again, and why
     ├── CapacityWarning      an exact metric saw more examples than it has room for
     ├── OptimizerWarning     a snapshot was made with other hyperparameters
-    └── ExhaustedWarning     the data ended before the requested steps were done
+    ├── ExhaustedWarning     the data ended before the requested steps were done
+    ├── CheckpointWarning    a damaged checkpoint was stepped over, or a lock could not be had
+    ├── PartialRestoreWarning  some leaves were not restored, as partial=True allows
+    └── EnvironmentWarning   a checkpoint was made with other versions or on other devices
 
 Each message says what came, what was expected, where, and the one thing to do.
 """
@@ -79,6 +89,34 @@ class NonFiniteError(ToolshedError, FloatingPointError):
         self.state = state
 
 
+class CheckpointError(ToolshedError):
+    """A repository of checkpoints cannot do what was asked."""
+
+
+class CheckpointNotFoundError(CheckpointError, LookupError):
+    """There is no checkpoint of that step, tag or metric."""
+
+
+class CheckpointDamagedError(CheckpointError):
+    """Files of a checkpoint are missing, changed or too many, or never were a checkpoint's."""
+
+
+class CheckpointMismatchError(CheckpointError, ValueError):
+    """A checkpoint does not fit the state that it is loaded into."""
+
+
+class CheckpointSchemaError(CheckpointError):
+    """A checkpoint was written by a newer version of toolshed."""
+
+
+class RepositoryLockedError(CheckpointError):
+    """Another process writes checkpoints there."""
+
+
+class SaveError(CheckpointError, OSError):
+    """A checkpoint could not be written: a full disk, a missing permission."""
+
+
 class ToolshedWarning(UserWarning):
     """Base of all warnings that toolshed gives."""
 
@@ -97,3 +135,15 @@ class OptimizerWarning(ToolshedWarning):
 
 class ExhaustedWarning(ToolshedWarning):
     """The data ended before the requested number of steps was done."""
+
+
+class CheckpointWarning(ToolshedWarning):
+    """A damaged checkpoint was stepped over, or a lock could not be had."""
+
+
+class PartialRestoreWarning(ToolshedWarning):
+    """Some leaves were not restored, as ``partial=True`` allows."""
+
+
+class EnvironmentWarning(ToolshedWarning):
+    """A checkpoint was made with other versions or on other devices, so training is not bit for bit."""
