@@ -19,9 +19,7 @@ from toolshed.checkpoints.manifest import Manifest
 from toolshed.checkpoints.retention import Best, check_rules
 from toolshed.checkpoints.saving import Saving, Writer, failure, job_of, writer_of
 from toolshed.checkpoints.sides import compare_sides, side_of
-from toolshed.errors import (
-    CheckpointDamagedError,
-)
+from toolshed.errors import CheckpointDamagedError, CheckpointError
 from toolshed.state import TrainState
 
 _VERIFIED = "verified"
