@@ -41,5 +41,5 @@ def test_the_judge_sees_what_is_lost_and_what_is_half_deleted(tmp_path):
     killer.saved.pop()
     half = next((tmp_path / "repository" / "steps").iterdir())
     (half / "manifest.json").unlink()
-    with pytest.raises(AssertionError, match="manifest.json"):
+    with pytest.raises(AssertionError, match=r"manifest\.json"):
         killer.judge(order)

@@ -17,7 +17,6 @@ import warnings
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from orbax.checkpoint import v1 as _  # noqa: F401  (loaded here, so that the forked processes have it)

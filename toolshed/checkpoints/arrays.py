@@ -94,8 +94,18 @@ def has_room(leaves: Iterable[Any]) -> bool:
 
 def to_host(leaf: Any) -> np.ndarray:
     """A leaf's values in C order and little-endian, of keys their bits. Waits for the device."""
-    values = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+    if is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    elif isinstance(leaf, jax.Array):
+        leaf = _alias(leaf)
+    values = np.asarray(leaf)
     return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(values.shape)
+
+
+def _alias(leaf: jax.Array) -> jax.Array:
+    """Another array object with the same memory: jax keeps an array's host copy as long as the array."""
+    shards = [shard.data for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, shards)
 
 
 def hash_of(values: np.ndarray) -> str:
@@ -125,6 +135,9 @@ def write(folder: Path, leaves: Mapping[str, Any], shardings: Mapping[str, Any])
       What was written, and where each array is.
     """
     found, stored, packed, offset = [], {}, [], 0
+    for leaf in leaves.values():
+        if isinstance(leaf, jax.Array) and not is_key(leaf):
+            leaf.copy_to_host_async()
     for path, leaf in leaves.items():
         kind = kind_of(leaf)
         values = to_host(leaf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -37,6 +38,7 @@ def is_x64() -> bool:
     return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)

@@ -128,9 +128,13 @@ class Layout:
         return max((entry.generation for entry in self.entries()), default=0) + 1
 
     def publish(self, folder: Path, step: int, generation: int) -> Entry:
-        """Makes a finished directory a checkpoint, in one step."""
+        """Makes a finished directory a checkpoint, in one step.
+
+        All of it but the manifest has to be on the disk already.
+        """
         entry = Entry(step, generation, self.steps / f"{step:012d}-{generation:09d}")
-        sync_tree(folder)
+        sync(folder / MANIFEST)
+        sync(folder)
         os.rename(folder, entry.folder)
         sync(self.steps)
         return entry

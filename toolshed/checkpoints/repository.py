@@ -130,7 +130,7 @@ class Repository:
           SaveError: with ``wait``: it could not be written.
         """
         job = job_of(state, step=step, tags=tags, metadata=metadata, metrics=metrics, data_state=data_state)
-        saving = self._writer.start(lambda: job(not wait), self._published)
+        saving = self._writer.start(lambda: job(not wait), self._published, quiet=wait)
         if wait:
             saving.wait()
         return saving

@@ -44,6 +44,7 @@ class Job(NamedTuple):
       step: the step to file it under; a device scalar that may not be ready yet, or a number.
       leaves: the state's arrays, copied off its own memory.
       shardings: how they lay on the devices, by path; nothing for those on the host.
+      environment: versions and devices.
       optimizer: the state's.
       tags: checked.
       metadata: checked.
@@ -54,6 +55,7 @@ class Job(NamedTuple):
     step: Any
     leaves: Mapping[str, Any]
     shardings: Mapping[str, Any]
+    environment: Mapping[str, Any]
     optimizer: Any
     tags: tuple[str, ...]
     metadata: Mapping[str, Any]
@@ -80,6 +82,7 @@ def job_of(
     arrays.check_saveable(leaves)
     shardings = {path: leaf.sharding for path, leaf in leaves.items() if isinstance(leaf, jax.Array)}
     step = None if step is None else layout.check_step(step)
+    described = (shardings, environment.describe(shardings.values()), state.optimizer_def)
     checked = (
         labels.check_tags(tags),
         labels.check_dict("metadata", metadata),
@@ -89,7 +92,7 @@ def job_of(
 
     def job(copy: bool) -> Job:
         held = arrays.copy(leaves) if copy else leaves
-        return Job(held["step"] if step is None else step, held, shardings, state.optimizer_def, *checked)
+        return Job(held["step"] if step is None else step, held, *described, *checked)
 
     return job
 
@@ -209,15 +212,19 @@ class Writer:
 
     def release(self) -> None:
         """Waits for what is being written and gives the lock up."""
-        self.wait()
-        self.lock.release()
+        with self._turn:
+            self.wait()
+            self.lock.release()
 
-    def start(self, job: Callable[[], Job], published: Callable[[Manifest], None]) -> Saving:
+    def start(
+        self, job: Callable[[], Job], published: Callable[[Manifest], None], *, quiet: bool = False
+    ) -> Saving:
         """Starts to write, after what is being written now.
 
         Args:
           job: makes what is to be written; called once it is this one's turn.
           published: called after the checkpoint is there; what it raises is logged.
+          quiet: do not log a failure, for the caller raises it.
 
         Raises:
           RepositoryLockedError: another process writes there.
@@ -227,27 +234,24 @@ class Writer:
             self.wait()
             try:
                 self.acquire()
-            except OSError as error:
-                saving.finish(failure(self.layout.root, error))
-                _LOG.error("%s", saving.error)
+                made = job()
+            except (OSError, RuntimeError) as error:  # of the disk, or of a device without room
+                self._fail(saving, error, quiet=quiet)
                 return saving
-            made = job()
             run = contextvars.copy_context().run
             thread = threading.Thread(
-                target=run, args=(self._run, saving, made, published), name="toolshed-save"
+                target=run, args=(self._run, saving, made, published, quiet), name="toolshed-save"
             )
             _RUNNING.add(thread)
             thread.start()
             self._saving = saving
         return saving
 
-    def _run(self, saving: Saving, job: Job, published: Callable[[Manifest], None]) -> None:
+    def _run(self, saving: Saving, job: Job, published: Callable[[Manifest], None], quiet: bool) -> None:
         try:
             written = self._write(job)
         except BaseException as error:
-            told = error if isinstance(error, CheckpointError) else failure(self.layout.root, error)
-            _LOG.error("%s", told)
-            saving.finish(told)
+            self._fail(saving, error, quiet=quiet)
             return
         saving.manifest = written
         try:
@@ -255,6 +259,12 @@ class Writer:
         except Exception as error:
             _LOG.error("Step %s is saved, but old checkpoints were not removed: %s", written.step, error)
         saving.finish()
+
+    def _fail(self, saving: Saving, error: BaseException, *, quiet: bool) -> None:
+        told = error if isinstance(error, CheckpointError) else failure(self.layout.root, error)
+        if not quiet:
+            _LOG.error("%s", told)
+        saving.finish(told)
 
     def _write(self, job: Job) -> Manifest:
         step = layout.check_step(job.step)
@@ -271,12 +281,13 @@ class Writer:
                 metrics=labels.numbers(job.metrics),
                 optimizer=describe_optimizer(job.optimizer),
                 data_state=job.data_state,
-                environment=environment.describe(job.shardings.values()),
+                environment=job.environment,
                 leaves=len(leaves),
                 nbytes=sum(leaf.nbytes for leaf in leaves),
                 files=manifest.files_of(folder),
                 folder=folder,
             )
+            layout.sync_tree(folder)
             with self.guard:
                 generation = self.layout.next_generation()
                 made = dataclasses.replace(made, generation=generation)
@@ -312,9 +323,9 @@ def failure(where: Path, error: BaseException) -> SaveError:
     """What went wrong, in one line that names the place."""
     lines = str(error).splitlines() or [""]
     reason = error.strerror if isinstance(error, OSError) and error.strerror else lines[0][:300]
-    failure = SaveError(f"A checkpoint was not saved in {where}: {type(error).__name__}: {reason}.")
-    failure.__cause__ = error
-    return failure
+    told = SaveError(f"A checkpoint was not saved in {where}: {type(error).__name__}: {reason}.")
+    told.__cause__ = error
+    return told
 
 
 _RUNNING: weakref.WeakSet[threading.Thread] = weakref.WeakSet()

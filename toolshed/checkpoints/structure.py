@@ -89,12 +89,12 @@ def is_key_kind(kind: Kind) -> bool:
 
 
 def describe_sharding(sharding: Any) -> str:
-    """How an array lies on its devices, in words: ``data=8: PartitionSpec('data',)``; None is the host."""
+    """How an array lies on its devices, in words: ``data=8: ('data',)``; None is the host."""
     if sharding is None:
         return "host"
     if isinstance(sharding, jax.sharding.NamedSharding):
         axes = ",".join(f"{name}={size}" for name, size in sharding.mesh.shape.items())
-        return f"{axes}: {sharding.spec}"
+        return f"{axes}: {tuple(sharding.spec)}"
     return f"{len(sharding.device_set)} device" + "s" * (len(sharding.device_set) != 1)
 
 

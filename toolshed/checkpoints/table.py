@@ -13,6 +13,8 @@ _ROWS = 20
 _METRICS = 4
 _TEXT = 40  # characters of one cell
 
+_SAVED, _TAGS, _CONDITION = "saved (UTC)", "tags", "condition"
+_WORDS = (_SAVED, _TAGS, _CONDITION)
 _CELL = "padding:.2em .8em .2em 0;border-bottom:1px solid rgba(128,128,128,.3);"
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;"
 
@@ -37,7 +39,7 @@ def columns(rows: Sequence[Row]) -> list[list[str]]:
     manifests = [row.manifest for row in shown if row.manifest is not None]
     names = list(dict.fromkeys(name for manifest in manifests for name in manifest.metrics))[:_METRICS]
     has_tags = any(manifest.tags for manifest in manifests)
-    titles = ["step", "saved (UTC)", *(["tags"] if has_tags else []), *names, "size", "condition"]
+    titles = ["step", _SAVED, *([_TAGS] if has_tags else []), *names, "size", _CONDITION]
     return [[plain(title) for title in titles], *(_cells(row, names, has_tags) for row in shown)]
 
 
@@ -65,8 +67,11 @@ def as_text(title: str, rows: Sequence[Row]) -> str:
     cells = columns(rows)
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
-        "  ".join(cell.rjust(width) if i == 0 else cell.ljust(width) for i, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(row, widths, strict=True)) for row in cells)
+        "  ".join(
+            cell.ljust(width) if title in _WORDS else cell.rjust(width)
+            for title, cell, width in zip(cells[0], row, widths, strict=True)
+        )
+        for row in cells
     ]
     return "\n".join([plain(title, 300), *(line.rstrip() for line in lines), *_more(rows)])
 
@@ -77,18 +82,19 @@ def as_html(title: str, rows: Sequence[Row]) -> str:
     if not rows:
         return title
     head, *body = columns(rows)
-    lines = [_html_row("th", head), *(_html_row("td", row) for row in body)]
+    # words to the left, numbers to the right
+    aligns = ["left" if title in _WORDS else "right" for title in head]
+    lines = [_html_row("th", head, aligns), *(_html_row("td", row, aligns) for row in body)]
     more = "".join(f"<div>{html.escape(line)}</div>" for line in _more(rows))
     return f'{title}<table style="{_TABLE}">{"".join(lines)}</table>{more}'
 
 
-def _html_row(tag: str, cells: Sequence[str]) -> str:
-    aligned = ("right" if i == 0 else "left" for i in range(len(cells)))
+def _html_row(tag: str, cells: Sequence[str], aligns: Sequence[str]) -> str:
     return (
         "<tr>"
         + "".join(
             f'<{tag} style="{_CELL}text-align:{align}">{html.escape(cell)}</{tag}>'
-            for cell, align in zip(cells, aligned, strict=True)
+            for cell, align in zip(cells, aligns, strict=True)
         )
         + "</tr>"
     )
