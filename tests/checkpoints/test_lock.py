@@ -116,8 +116,8 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 child = os.fork()
 if child == 0:
+    os.write(1, b"forked\n")
     sys.stdin.read()  # outlives its parent
-    os._exit(0)
 os._exit(0)
 """
 
@@ -131,6 +131,7 @@ def test_a_forked_process_neither_has_it_nor_keeps_it_from_others(tmp_path):
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "3\n"
+    assert process.stdout.readline() == "forked\n"
     process.wait()
     assert Lock(tmp_path / "lock").acquire()
     process.communicate()

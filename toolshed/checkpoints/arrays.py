@@ -15,6 +15,7 @@ import hashlib
 import logging
 import math
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -188,6 +189,8 @@ def read(folder: Path, leaves: Sequence[Leaf], wanted: Iterable[Leaf], largest: 
         raise CheckpointDamagedError("its arrays are said to be larger than its files")
     packed = 1 + sum(leaf.nbytes for leaf in leaves if leaf.offset is not None)
     wanted = tuple(wanted)
+    if not wanted:
+        return {}
     stored = apart(lambda: _read(folder, _expected(wanted, packed)))
     return {leaf.path: _unpack(leaf, stored[leaf.array]) for leaf in wanted}
 
@@ -284,18 +287,23 @@ def apart(function: Callable[[], _Result]) -> _Result:
 
 
 class _OrbaxErrors(logging.Filter):
-    """Keeps from the log what orbax raises, too: a page of traceback for each of its threads."""
+    """Keeps from the log what orbax raises, too: a page of traceback for each of its threads and tasks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
+        files = [record.pathname]
+        if record.exc_info:
+            files += [frame.filename for frame in traceback.extract_tb(record.exc_info[2])]
+        return not any("orbax" in file for file in files)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     errors = _OrbaxErrors()
-    logger = logging.getLogger("absl")  # orbax has made it by now
-    logger.addFilter(errors)
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]  # orbax has made them by now
+    for logger in loggers:
+        logger.addFilter(errors)
     try:
         yield
     finally:
-        logger.removeFilter(errors)
+        for logger in loggers:
+            logger.removeFilter(errors)

@@ -59,12 +59,12 @@ class Entry(NamedTuple):
         return self.folder.is_symlink() or self.folder.exists()
 
     def mark(self) -> Any:
-        """What changes whenever the manifest is written; None if there is none."""
+        """What changes whenever the manifest is written; None if there is none, or only by a link."""
         try:
             found = (self.folder / MANIFEST).stat(follow_symlinks=False)
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        return None if self.folder.is_symlink() else (found.st_mtime_ns, found.st_ino, found.st_size)
 
 
 class Layout:

@@ -342,10 +342,10 @@ class Repository:
         writer = self._writer
         try:
             writer.acquire()
+            with writer.guard:
+                yield
         except OSError as error:
-            raise failure(self.path, error) from error
-        with writer.guard:
-            yield
+            raise failure(f"{self.path} was not changed", error) from error
 
     @property
     def _writer(self) -> Writer:

@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import logging
 import os
+import re
 import shutil
 import threading
 import weakref
@@ -34,7 +35,8 @@ from toolshed.views import format_bytes
 
 _LOG = logging.getLogger("toolshed.checkpoints")
 _GUARD = threading.Lock()
-_SPARE = 1 << 20  # bytes that a checkpoint may take beside its arrays
+_SPARE = 1 << 18  # bytes that a checkpoint may take beside its arrays and what is said of each of them
+_PER_LEAF = 1 << 10
 
 
 class Job(NamedTuple):
@@ -261,7 +263,11 @@ class Writer:
         saving.finish()
 
     def _fail(self, saving: Saving, error: BaseException, *, quiet: bool) -> None:
-        told = error if isinstance(error, CheckpointError) else failure(self.layout.root, error)
+        told = (
+            error
+            if isinstance(error, CheckpointError)
+            else failure(f"A checkpoint was not saved in {self.layout.root}", error)
+        )
         if not quiet:
             _LOG.error("%s", told)
         saving.finish(told)
@@ -297,7 +303,7 @@ class Writer:
 
     def _check_space(self, job: Job) -> None:
         """Whether the disk has room, before it is filled to the brim for nothing."""
-        needed = _SPARE + sum(leaf.size * leaf.dtype.itemsize for leaf in job.leaves.values())
+        needed = _SPARE + sum(_PER_LEAF + leaf.size * leaf.dtype.itemsize for leaf in job.leaves.values())
         free = shutil.disk_usage(self.layout.root).free
         if free < needed:
             raise SaveError(
@@ -319,11 +325,15 @@ def writer_of(folders: Layout) -> Writer:
         return writer
 
 
-def failure(where: Path, error: BaseException) -> SaveError:
-    """What went wrong, in one line that names the place."""
+def failure(what: str, error: BaseException) -> SaveError:
+    """What went wrong, in one line."""
     lines = str(error).splitlines() or [""]
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else lines[0][:300]
-    told = SaveError(f"A checkpoint was not saved in {where}: {type(error).__name__}: {reason}.")
+    code = re.search(r"os_error_code='([0-9]+)'", str(error))  # in what tensorstore raises
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+    else:
+        reason = os.strerror(int(code[1])) if code else f"{type(error).__name__}: {lines[0][:300]}"
+    told = SaveError(f"{what}: {reason}.")
     told.__cause__ = error
     return told
 
