@@ -165,6 +165,8 @@ def _write(folder: Path, stored: dict[str, np.ndarray]) -> None:
     context.memory.deepcopy_host_arrays = False
     with _quiet(), context:
         orbax.save_checkpointables(str(folder), {_ITEM: stored})
+    # It says nothing but where on this machine it was written, which is nobody else's business.
+    (folder / "commit_success.txt").unlink(missing_ok=True)
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -228,10 +230,11 @@ def _read(folder: Path, expected: Mapping[str, Kind]) -> dict[str, np.ndarray]:
     except CheckpointError:
         raise
     except Exception as error:
-        lines = str(error).splitlines() or [""]
-        raise CheckpointDamagedError(
-            f"its arrays cannot be read: {type(error).__name__}: {lines[0][:200]}"
-        ) from error
+        first: BaseException = error
+        while first.__cause__ or first.__context__:
+            first = first.__cause__ or first.__context__ or first
+        line = next(iter(str(first).splitlines()), "")[:200]
+        raise CheckpointDamagedError(f"its arrays cannot be read: {type(first).__name__}: {line}") from error
 
 
 def _check_stored(name: str, there: Mapping[str, Any], kind: Kind) -> None:
