@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolshed.errors import ToolshedError
+
 FIRST_NOTEBOOK = "01_first_model.ipynb"
 
 
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "checkpoints":
             return show_checkpoints(chosen.path, verify=chosen.verify)
         return run_demo(chosen.steps)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, ToolshedError) as error:
         print(f"toolshed: {error}", file=sys.stderr)
         return 1
 

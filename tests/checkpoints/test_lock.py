@@ -113,10 +113,10 @@ if child == 0:
     except RepositoryLockedError:
         os._exit(3)
     os._exit(4)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 child = os.fork()
 if child == 0:
-    os.write(1, b"forked\n")
+    os.write(1, b"forked\\n")
     sys.stdin.read()  # outlives its parent
 os._exit(0)
 """

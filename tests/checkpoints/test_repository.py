@@ -70,8 +70,10 @@ def test_what_is_in_like_does_not_matter(tmp_path):
 def test_what_was_loaded_may_be_donated_and_loaded_again(tmp_path):
     repository = two_checkpoints(tmp_path / "r")
     first = repository.load(1, like=large_state())
+    other = repository.load(1, like=large_state())
     jax.jit(lambda x: x * 0 - 1, donate_argnums=0)(first.params["w"])
     assert first.params["w"].is_deleted()
+    assert bits(other) == bits(large_state(1))
     assert bits(repository.load(1, like=large_state())) == bits(large_state(1))
 
 

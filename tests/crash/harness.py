@@ -81,7 +81,8 @@ class Killer:
         """Everything that is listed is whole, what was acknowledged is there, and the next save works."""
         with repository(order) as here, warnings.catch_warnings():
             warnings.simplefilter("error")  # nothing may have to be stepped over
-            assert here.verify() == ()
+            damages = here.verify()
+            assert damages == (), damages
             if self.saved:
                 self._judge_contents(here)
             newest = here.latest

@@ -57,7 +57,8 @@ def _mesh(shardings: Iterable[jax.sharding.Sharding]) -> dict[str, int] | None:
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
     """In words, what differs between two environments: ``jax 0.10.0, now 0.10.2``."""
     found = []
-    theirs, ours = saved.get("versions", {}), now["versions"]
+    theirs, ours = saved.get("versions"), now["versions"]
+    theirs = theirs if isinstance(theirs, Mapping) else {}
     for name in PACKAGES:
         if name in theirs and name in ours and theirs[name] != ours[name]:
             found.append(f"{name} {theirs[name]}, now {ours[name]}")
@@ -78,6 +79,6 @@ def _devices(devices: Any) -> str:
 
 
 def _axes(mesh: Any) -> str:
-    if not mesh:
+    if not isinstance(mesh, Mapping) or not mesh:
         return "no mesh"
     return "the mesh " + ", ".join(f"{name}={size}" for name, size in mesh.items())

@@ -55,7 +55,7 @@ def rebuild(like: TrainState, values: Mapping[str, np.ndarray], shardings: Any) 
 
     Args:
       like: gives structure, skeleton, optimiser and dtypes.
-      values: by path; of keys the bytes of their bits.
+      values: by path, in memory that nobody else has; of keys the bytes of their bits.
       shardings: where to put them; see `Repository.load`. None for where those of ``like`` are.
     """
     target = _Target(like, shardings)
@@ -95,10 +95,10 @@ class _Target:
         self._rest = NamedSharding(meshes[0], PartitionSpec()) if meshes else self._one
 
     def put(self, path: str, value: Any, like: Any = None) -> Any:
-        """The value on its devices. jax never goes on using the memory it came from."""
+        """The value on its devices. On a CPU jax goes on using the memory that it came in."""
         like = value if like is None else like
         sharding = self._sharding(path, np.shape(like)) or getattr(like, "sharding", None)
-        return jax.device_put(value, sharding, may_alias=False)
+        return jax.device_put(value, sharding)
 
     def _sharding(self, path: str, shape: tuple[int, ...]) -> Sharding | None:
         if self.is_default:
