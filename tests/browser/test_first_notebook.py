@@ -30,7 +30,7 @@ def test_the_first_notebook_shows_what_it_promises_and_shows_it_again_after_a_re
     text = "".join("".join(output.get("text", "")) for output in outputs)
     assert "test accuracy 9" in text
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 3  # the digits, the loss curve, the predictions
+    assert len(pictures) == 4  # the digits, the dashboard's twin, the curves, the predictions
 
     summary = page.get_by_text("TrainState(step 0 · 9,610 parameters, 38.4 kB").first
     jupyterlab.reveal(page, summary)
@@ -42,6 +42,12 @@ def test_the_first_notebook_shows_what_it_promises_and_shows_it_again_after_a_re
 
     jupyterlab.reveal(page, page.get_by_text("what step 2 knew").first)
     screenshot(page, f"first_{theme}_context")
+
+    dashboard = page.locator(".toolshed-live")
+    jupyterlab.reveal(page, dashboard)
+    expect(dashboard).to_have_attribute("data-status", "finished")
+    expect(dashboard).to_have_attribute("data-step", "10003")
+    screenshot(page, f"first_{theme}_dashboard")
     page.set_viewport_size({"width": 480, "height": 900})
     screenshot(page, f"first_{theme}_narrow")
     page.set_viewport_size({"width": 1200, "height": 900})

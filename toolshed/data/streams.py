@@ -278,9 +278,9 @@ class Stream:
         after `restore`. An error in the source is raised where its item would have come, with the
         traceback of the thread.
 
-        The source runs in that thread, under the consumer's context variables and its
-        ``jax.enable_x64`` and ``jax.default_device`` at the start of the epoch. jax's other settings
-        that hold for one thread, such as ``jax.set_mesh`` or ``jax.debug_nans``, are not seen there.
+        The source runs in that thread, under the consumer's context variables and those of jax's settings
+        that hold for one thread (``jax.enable_x64``, ``jax.set_mesh`` and so on), as they are at the start
+        of the epoch.
 
         It pays where an item takes longer to make or to transfer than the tenth of a millisecond that
         handing it from thread to thread takes, and where the device is not the same CPU.
