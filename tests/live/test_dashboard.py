@@ -17,7 +17,7 @@ from tests.live.scripted import ScriptedRun, event, log_training, training
 from tests.live.test_frames import unpack
 from toolshed.errors import ViewWarning
 from toolshed.live import scene
-from toolshed.live.dashboard import ANSWER, Dashboard
+from toolshed.live.dashboard import ANSWER, GONE, Dashboard
 from toolshed.live.trouble import TRIES
 
 WAIT = 20.0
@@ -270,7 +270,9 @@ def test_a_dashboard_does_not_keep_its_run_alive():
     gc.collect()
     assert gone() is None
     assert repr(dashboard) == "Dashboard(of a run that is gone)"
-    look(dashboard)  # and it does not fail without it
+    look(dashboard)
+    assert dashboard.head["problem"] == GONE
+    assert dashboard.head["step"] == 1234
 
 
 def test_a_closed_dashboard_listens_no_more():

@@ -1,4 +1,4 @@
-"""A run as the value of a cell: in a terminal, in a kernel nobody watches, and in one that is watched."""
+"""A run as the value of a cell: in a terminal, in a kernel that nobody watches, and in a watched one."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from toolshed.live.drawing import Item, Line, Shape, Text
 from toolshed.live.panels import Panel
 from toolshed.live.scene import Line as Curve
 from toolshed.live.scene import clip
-from toolshed.views.panels import short
+from toolshed.views.panels import SPLITS, short
 
 COLORS = ("#0072b2", "#d55e00", "#00805f", "#b4508c")
 INK, MUTED, HAIR, ALARM = "#1f2328", "#666c74", "#e3e5e8", "#b3261e"
@@ -89,7 +89,10 @@ def draw_panel(sight: Sight, x: float, y: float, width: float) -> Iterator[Item]
     low, high = _span(sight.curves, log=sight.log)
     plot = (x + _LEFT, y + _HEAD, width - _LEFT - _RIGHT, HEIGHT - _HEAD - _FOOT)
     axes = _Axes(*plot, sight.start, sight.stop, low, high, sight.log)
-    colors = {place: COLORS[i % len(COLORS)] for i, (place, _) in enumerate(sight.panel.lines)}
+    colors = {
+        place: COLORS[SPLITS.index(label) if label in SPLITS else i % len(COLORS)]
+        for i, (place, label) in enumerate(sight.panel.lines)
+    }
     yield from _grid(axes)
     for curve in sorted(sight.curves, key=lambda curve: curve.current):
         yield from _curve(axes, curve, colors[curve.place])

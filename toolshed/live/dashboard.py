@@ -23,6 +23,7 @@ ACTIONS = ("train", "pause", "resume", "step", "back", "stop", "save", "edit")
 """What a front end may ask a run for."""
 ANSWER = 40_000
 """Columns of all lines together in an answer to a front end that zooms."""
+GONE = "This run is not in the kernel any more; these are its last values."
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -118,6 +119,7 @@ class Dashboard(anywidget.AnyWidget):
         del buffers
         run = self._run()
         if run is None:
+            self.head = {**self.head, "problem": GONE}
             return
         try:
             kind = message["kind"]

@@ -58,7 +58,9 @@ def _settings(dashboard: Dashboard | None) -> dict[str, Any]:
 def _publish_widget(dashboard: Dashboard) -> None:
     from IPython.display import display
 
-    display(dashboard)
+    bundle = dashboard._repr_mimebundle_() or ({}, {})
+    # What shows no widgets shows the picture, which says all in words, too.
+    display({**bundle[0], "text/plain": ""}, raw=True)
 
 
 def publish(bundle: dict[str, str], place: str, update: bool) -> None:

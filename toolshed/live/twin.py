@@ -29,8 +29,8 @@ PLACES = 4
 # before it, and then no widget that cannot live, as its kernel is gone.
 _RULES = (
     ".jp-OutputArea-child:has(.toolshed-live)+.jp-OutputArea-child:has(.toolshed-twin),"
-    ".jp-OutputArea-child:has(.jupyter-widgets):not(:has(.toolshed-live)):has(+.jp-OutputArea-child"
-    " .toolshed-twin){display:none}"
+    ".jp-OutputArea-child:has(.jupyter-widgets,.lm-Panel):not(:has(.toolshed-live))"
+    ":has(+.jp-OutputArea-child .toolshed-twin){display:none}"
 )
 
 

@@ -74,6 +74,7 @@ export class Header {
     const alarms = [head.status === "failed" ? head.message : "", head.problem, problem].filter(Boolean);
     setText(this.alarm, alarms.join(" "));
     setText(this.message, head.status === "failed" ? "" : (head.message ?? ""));
+    this.message.title = this.message.textContent;
     this.alarm.hidden = !alarms.length;
     this.message.hidden = alarms.length > 0 && !this.message.textContent;
   }

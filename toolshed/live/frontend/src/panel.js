@@ -9,6 +9,7 @@ import { logTexts, logTicks, texts } from "./ticks.js";
 
 const HEIGHT = 176; // CSS pixels, with the axis
 const OTHERS = "others";
+const COLORS = 4;
 const WHOLE = Array.from({ length: 12 }, (_, i) => [1, 2, 5].map((digit) => digit * 10 ** i)).flat();
 
 export class Panel {
@@ -173,8 +174,7 @@ export class Panel {
   }
 
   color(line) {
-    const place = this.panel.lines.findIndex(({ id }) => id === line.id);
-    return this.view.theme.lines[Math.max(place, 0) % this.view.theme.lines.length];
+    return this.view.theme.lines[colorOf(this.panel.lines, line.label)];
   }
 
   // --- the pointer ---------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ export class Panel {
     for (const label of branches ? [...labels, OTHERS] : labels) {
       const place = labels.indexOf(label);
       const swatch = make("i", { class: place < 0 ? "tl-swatch tl-faint" : "tl-swatch" });
-      swatch.style.setProperty("--tl-line", `var(--tl-line-${Math.max(place, 0) % 4})`);
+      swatch.style.setProperty("--tl-line", `var(--tl-line-${colorOf(this.panel.lines, label)})`);
       const text = make("span", { class: "tl-value" });
       const name = make("span", { class: "tl-name" }, label);
       const press = () => this.view.toggleLine(this.title, label);
@@ -333,3 +333,9 @@ export class Panel {
   }
 }
 
+/** Which colour a line of a panel has: train and eval the same ones everywhere. */
+function colorOf(lines, label) {
+  if (label === "train") return 0;
+  if (label === "eval") return 1;
+  return Math.max(lines.findIndex((line) => line.label === label), 0) % COLORS;
+}

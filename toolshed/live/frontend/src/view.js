@@ -129,14 +129,14 @@ export class View {
       this.fail(error);
     }
     this.smoothed = new WeakMap();
-    if (this.zoom && this.reachesEnd()) this.window.refresh();
+    if (this.zoom && this.isStale()) this.window.refresh();
     this.schedule();
   }
 
-  /** Whether the part that is shown still grows, or has become another branch's. */
-  reachesEnd() {
-    const answer = this.window.answer?.frame;
-    return !answer || answer.branch !== this.frame?.branch || answer.version === 0 || answer.last <= this.zoom[1];
+  /** Whether the part that is shown still grows, or is another branch's. */
+  isStale() {
+    const { answer } = this.window;
+    return answer && this.frame && (answer.frame.branch !== this.frame.branch || answer.question.stop >= this.frame.last);
   }
 
   lost() {
@@ -330,9 +330,11 @@ export class View {
   }
 
   drawChips(all) {
-    const key = all.map(({ title }) => title).join("\n");
+    const left = this.frame?.left_out ?? 0;
+    const key = JSON.stringify([left, all.map(({ title }) => title)]);
     if (key !== this.chipKey) {
-      this.chips.replaceChildren(...all.map((panel) => this.chip(panel)));
+      const rest = left ? [make("span", { class: "tl-rest" }, `and ${count(left)} more values, not drawn`)] : [];
+      this.chips.replaceChildren(...all.map((panel) => this.chip(panel)), ...rest);
       this.chipKey = key;
     }
     this.chips.hidden = all.length < 2;
