@@ -42,7 +42,7 @@ def train_digits(steps: int) -> float:
     run.train(steps, wait=True)
     if steps:
         losses, seconds = run.history.series("train/loss").values, run.progress.elapsed
-        print(f"{steps:,} steps in {seconds:.1f} s: training loss {losses[0]:.4f} → {losses[-1]:.4f}")
+        print(f"{steps:,} steps in {seconds:.1f} s: training loss {losses[0]:.3g} → {losses[-1]:.3g}")
     scores = trainer.evaluate(run.state, test)
     print(f"test loss {scores['loss']:.4f}, test accuracy {scores['accuracy']:.1%}")
     _print_predictions(trainer, run.state, digits.test)
