@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.checkpoints.states import entry, two_checkpoints
 from toolshed import cli
 
 COMMAND = Path(sys.executable).parent / "toolshed"
@@ -129,3 +130,49 @@ def test_without_a_checkout_the_notebooks_are_copied_and_none_is_written_over(tm
     assert cli.notebooks_folder() == folder
     assert (folder / cli.FIRST_NOTEBOOK).read_text() == "as I changed it"
     assert (folder / "02_second.ipynb").read_text() == "as shipped"
+
+
+# --- checkpoints ------------------------------------------------------------------------------------
+
+
+def test_checkpoints_shows_a_table_and_changes_nothing(tmp_path, capsys):
+    repository = two_checkpoints(tmp_path / "r")
+    before = sorted(path.name for path in repository.path.iterdir())
+    assert cli.main(["checkpoints", str(tmp_path / "r")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"Repository {tmp_path / 'r'} · 2 checkpoints"
+    assert lines[1].split() == ["step", "saved", "(UTC)", "tags", "loss", "size", "condition"]
+    assert [line.split()[0] for line in lines[2:]] == ["2", "1"]
+    assert all(line.endswith("whole") for line in lines[2:])
+    assert sorted(path.name for path in repository.path.iterdir()) == before
+
+
+def test_checkpoints_that_are_damaged_are_told_and_are_the_exit_status(tmp_path, capsys):
+    repository = two_checkpoints(tmp_path / "r")
+    assert cli.main(["checkpoints", "--verify", str(repository.path)]) == 0
+    assert capsys.readouterr().out.count("verified") == 2
+    with (entry(repository, 2).folder / "structure.json").open("r+b") as file:
+        file.write(b" ")  # as long as it was
+    (repository.path / "steps" / "junk").mkdir()
+    assert cli.main(["checkpoints", str(repository.path)]) == 0  # that is not seen without reading
+    capsys.readouterr()
+    assert cli.main(["checkpoints", "--verify", str(repository.path)]) == 1
+    shown = capsys.readouterr().out
+    assert "000000000002-000000002 is damaged: structure.json is not as it was written." in shown
+    assert shown.endswith("'junk' is no checkpoint.\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere", "There is no directory {folder}/nowhere."),
+        ("file", "{folder}/file is a file; a repository"),
+    ],
+)
+def test_what_is_no_directory_is_told_in_one_line(tmp_path, monkeypatch, capsys, path, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert cli.main(["checkpoints", path]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"toolshed: {message.format(folder=tmp_path)}")
+    assert told.count("\n") == 1

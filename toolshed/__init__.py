@@ -3,6 +3,7 @@
 model ─ split ─▶ TrainState ─▶ step(state, batch) ─▶ (state', Context)
 """
 
+from toolshed import checkpoints as checkpoints
 from toolshed import data as data
 from toolshed import errors as errors
 from toolshed import gradients as gradients
