@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from toolshed.errors import ReplayWarning, RunError
-from toolshed.paths import flatten
+from toolshed.errors import ReplayWarning, RunError, StateError
+from toolshed.paths import describe
 from toolshed.run.edits import ModelChange, change_model, editable, set_values
 from toolshed.run.events import plain
 from toolshed.run.feed import Feed, examples_in
-from toolshed.run.publisher import Pace, Publisher
+from toolshed.run.publisher import OWN_NAMES, Pace, Publisher
 from toolshed.run.recording import recording_for
+from toolshed.run.replay import first_difference, first_leaf, is_whole
 from toolshed.run.timeline import Edit, Segment, Snapshot, Timeline, size_of
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer, TrainStep
 from toolshed.training.stepper import Stepper
-from toolshed.training.tape import read_block
+from toolshed.training.tape import Tape, read_block
 
 _FLUSH_EVERY = 0.1  # seconds between two times that rows are handed over
 _SNAPSHOT_EVERY = 1.0  # seconds between two snapshots, where no number of steps was given
@@ -48,6 +50,8 @@ class Engine:
     Attributes:
       step: number of steps done.
       elapsed: seconds of training.
+      within: what it is in the middle of, in words; empty between two steps.
+      halts: set by any thread to have what is made again, or by hand, end after the present step.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class Engine:
         self.window = window or (length if length and length >= 20 else 100)
         self.step = int(state.step)
         self.elapsed = 0.0
+        self.within = ""
+        self.halts = False
         self._snapshot_every = snapshot_every
         self._recording = recording_for(state, norms_every=norms_every)
         self._norms_every = self._recording.norms_every
@@ -81,7 +87,6 @@ class Engine:
         first = Snapshot(self.step, state, self.feed.position, 0, True, size_of(state))
         self.timeline = Timeline(first, device_budget=device_budget, host_budget=host_budget)
         self.found: Callable[[int, float], None] = lambda step, loss: None
-        self.values: dict[str, float] = {}
         self._batch: Any = None  # the last one: tells how many examples there are in a step
         self._examples, self._counted = 0, self.step
         self._next_flush = self._next_snapshot = 0.0
@@ -101,6 +106,18 @@ class Engine:
         """What can be set, and its value now. Waits for the device."""
         return {name: float(value) for name, value in editable(self._stepper.state).items()}
 
+    @property
+    def own_names(self) -> frozenset[str]:
+        """The names of the values that are written here."""
+        metrics = [] if self.trainer.metrics is None else self.trainer.metrics.names
+        gathered = [f"{split}/{name}" for split in ("train", "eval") for name in ("loss", *metrics)]
+        return frozenset((*self._recording.names, *gathered, *OWN_NAMES))
+
+    def check_halt(self) -> None:
+        """Raises if somebody wants no more steps."""
+        if self.halts:
+            raise RunError("This was interrupted.")
+
     def tell(self, kind: str, text: str, **data: Any) -> None:
         """Says that something happened here and now."""
         self.publisher.event(kind, self.step, self.timeline.current, text, **data)
@@ -112,14 +129,18 @@ class Engine:
         here = self.timeline.here
         if self.step < here.head:
             here = self._leave_the_past()
-        if self.step % self.window == 0:
-            self._stepper.reset_metrics()
-        batch = self.feed.take()
+        anew = self.step % self.window == 0
+        self.within = "reading its data"
         try:
-            self._stepper(self._step_for(self.step), batch, self._tape)
-        except BaseException:
-            self.feed.give_back(batch)
-            raise
+            batch = self.feed.take()
+            self.within = "a step"
+            try:
+                self._stepper(self._step_for(self.step), batch, self._tape, anew=anew)
+            except BaseException:
+                self.feed.give_back(batch)
+                raise
+        finally:
+            self.within = ""
         self.step += 1
         here.head = self.step
         self._batch = batch
@@ -135,15 +156,24 @@ class Engine:
         if self.step < self.timeline.here.head:
             self._leave_the_past()
         before = self._stepper.copy()
-        if self.feed.is_at_rest:
-            self.timeline.add(before, self.step, self.feed.position)
-        batch = self.feed.take()
-        self.feed.give_back(batch)
-        if self.step % self.window == 0:
-            before = before.reset_metrics()
-        context = self._careful.observe(before, batch)
+        self.timeline.add(before, self.step, self.feed.position)
+        with self._inside("a step"):
+            batch = self.feed.take()
+            self.feed.give_back(batch)
+            if self.step % self.window == 0:
+                before = before.reset_metrics()
+            context = self._careful.observe(before, batch)
         self.advance()
         return context
+
+    @contextlib.contextmanager
+    def _inside(self, what: str) -> Iterator[None]:
+        """Something that nobody may move the run in the middle of."""
+        self.within = what
+        try:
+            yield
+        finally:
+            self.within = ""
 
     def begin_training(self) -> None:
         """Starts the clock."""
@@ -192,22 +222,24 @@ class Engine:
 
     def take_snapshot(self, *, pinned: bool = False) -> None:
         """Keeps the present state in the timeline."""
-        if self.feed.is_at_rest:
-            self.timeline.add(self._stepper.copy(), self.step, self.feed.position, pinned=pinned)
+        self.timeline.add(self._stepper.copy(), self.step, self.feed.position, pinned=pinned)
 
     # --- windows ------------------------------------------------------------------------------------
 
     def end_window(self) -> None:
         """Hands the metrics over, if a window ends here."""
+        if self.step % self.window:
+            return
         metrics = self._stepper.state.metrics
-        if metrics is not None and self.step % self.window == 0:
+        if metrics is not None:
             kept = metrics.with_states(jax.tree.map(lambda leaf: leaf.copy(), metrics.states))
             self.publisher.values(self.step, lambda: _named("train", kept.compute()))
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """Loss and metrics of the present state on other data. Waits for the device."""
         start = time.monotonic()
-        values = _named("eval", self.trainer.evaluate(self._stepper.state, data))
+        with self._inside("an evaluation"):
+            values = _named("eval", self.trainer.evaluate(self._stepper.state, data))
         self._started += time.monotonic() - start  # its time is not that of the steps
         self.publisher.values(self.step, lambda: values, kind="evaluated")
         return values
@@ -223,6 +255,8 @@ class Engine:
 
     def replace(self, state: TrainState) -> None:
         """Goes on from another state at the same step, as a watch may ask for."""
+        if not isinstance(state, TrainState):
+            raise StateError(f"Expected a watch to give a TrainState or None, got {describe(state)}.")
         self._stepper = Stepper(state)
         self.take_snapshot(pinned=True)
 
@@ -231,14 +265,14 @@ class Engine:
     def goto(self, step: int, branch: str | None = None) -> None:
         """To the state at a step that was made, bit for bit."""
         part = self.timeline.owner(step, branch)
+        self.feed.check_goes_back()
         self.flush()
-        left, at_rest = self.step, self.feed.is_at_rest
-        position = self.feed.position if at_rest else None
+        left, position = self.step, self.feed.position
         try:
-            self._stepper = self._replay(part, step)
+            with self._inside("going to another step"):
+                self._stepper = self._replay(part, step)
         except BaseException:
-            if position is not None:
-                self.feed.restore(position)
+            self.feed.restore(position)
             raise
         self.step = self._counted = step
         self.timeline.current = part.name
@@ -248,20 +282,21 @@ class Engine:
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew. Moves nothing."""
         part = self.timeline.owner(step, branch)
+        while step == part.start and part.parent is not None:  # the step that led there is the parent's
+            part = self.timeline.owner(step, part.parent)
         if step <= part.start:
             raise RunError(f"This run begins at step {part.start:,}; no step of it led there.")
+        self.feed.check_goes_back()
         self.flush()
-        held = [] if self.feed.is_at_rest else [self.feed.take()]
         position = self.feed.position
         try:
-            before = self._replay(part, step - 1)
-            if (step - 1) % self.window == 0:
-                before.reset_metrics()
-            return self._careful.observe(before.copy(), self.feed.take())
+            with self._inside("looking at another step"):
+                before = self._replay(part, step - 1)
+                if (step - 1) % self.window == 0:
+                    before.reset_metrics()
+                return self._careful.observe(before.copy(), self.feed.take())
         finally:
             self.feed.restore(position)
-            for batch in held:
-                self.feed.give_back(batch)
 
     def fork(self, name: str | None) -> str:
         """Begins a branch here, and gives its name."""
@@ -284,66 +319,93 @@ class Engine:
     def _replay(self, part: Segment, step: int) -> Stepper:
         """The state at a step, made again from the snapshot before it; the feed stands behind it."""
         snapshot = self.timeline.nearest(part, step)
-        stepper = Stepper(_on_device(snapshot.state))
-        self.feed.restore(snapshot.position)
         tape = self._quick.tape()
-        stepper = self._make_again(stepper, part, snapshot, step, tape)
+        for stepper in self._again(part, snapshot, step, tape):  # noqa: B007
+            self.check_halt()
         blocks = tape.hand_over()
         if blocks:
             self._compare(part, blocks, snapshot, step)
         return stepper
 
-    def _make_again(
-        self, stepper: Stepper, part: Segment, snapshot: Snapshot, step: int, tape: Any
-    ) -> Stepper:
+    def _make_again(self, part: Segment, snapshot: Snapshot, step: int, tape: Tape) -> Stepper:
+        *_, last = self._again(part, snapshot, step, tape)
+        return last
+
+    def _again(self, part: Segment, snapshot: Snapshot, step: int, tape: Tape) -> Iterator[Stepper]:
+        """The states from a snapshot to a step, one after another; the feed moves along."""
+        stepper = Stepper(snapshot.on_device)
+        self.feed.restore(snapshot.position)
         edits = part.edits[snapshot.edits :]
         for number in range(snapshot.step, step + 1):
             for edit in edits:
                 if edit.step == number:
                     stepper = Stepper(set_values(stepper.state, edit.values))
-            if number == step:
-                break
-            if number % self.window == 0:
-                stepper.reset_metrics()
-            stepper(self._step_for(number), self.feed.take(), tape)
-        return stepper
+            yield stepper
+            if number < step:
+                anew = number % self.window == 0
+                stepper(self._step_for(number), self.feed.take(), tape, anew=anew)
 
     def _compare(self, part: Segment, blocks: list[Any], snapshot: Snapshot, step: int) -> None:
         """Says so if the steps that were made again had other losses than the first time."""
         self.publisher.finish()
         known = self.publisher.history.series("train/loss", part.name)
-        for rows in map(read_block, blocks):
-            at = np.searchsorted(known.steps, rows.steps + 1)
-            there = at < len(known.steps)
-            before, now = known.values[at[there]], rows.values[there, 0]
-            wrong = np.flatnonzero(~((before == now) | (np.isnan(before) & np.isnan(now))))
-            if len(wrong):
-                at_step = int(rows.steps[there][wrong[0]]) + 1
-                leaf = self._first_difference(part, snapshot, step)
-                text = (
-                    f"Step {at_step:,} came out differently when it was made again from step"
-                    f" {snapshot.step:,}: its loss was {before[wrong[0]]}, now it is {now[wrong[0]]}."
-                    f"{leaf} The device's kernels may not be deterministic, or the data not the same."
-                )
-                self.tell("note", text)
-                warnings.warn(text, ReplayWarning, stacklevel=2)
-                return
+        found = first_difference(known, map(read_block, blocks))
+        if found is None:
+            return
+        where = self._where_it_differs(part, snapshot, step)
+        text = (
+            f"Step {found.step:,} came out differently when it was made again from step {snapshot.step:,}:"
+            f" its loss was {found.before}, now it is {found.now}.{where}"
+            " The device's kernels may not be deterministic, or the data not the same."
+        )
+        self.tell("note", text)
+        warnings.warn(text, ReplayWarning, stacklevel=2)
 
-    def _first_difference(self, part: Segment, snapshot: Snapshot, step: int) -> str:
+    def _where_it_differs(self, part: Segment, snapshot: Snapshot, step: int) -> str:
         """The first leaf that differs from what was kept, where a later snapshot tells."""
         later = [other for other in part.snapshots if other.step > step and other.edits == snapshot.edits]
-        if not later:
+        if not later or later[0].pinned:
             return ""
         position = self.feed.position
-        self.feed.restore(snapshot.position)
-        stepper = Stepper(_on_device(snapshot.state))
-        stepper = self._make_again(stepper, part, snapshot, later[0].step, self._quick.tape())
+        stepper = self._make_again(part, snapshot, later[0].step, self._quick.tape())
         self.feed.restore(position)
-        kept, again = _changing(later[0].state), _changing(stepper.state)
-        for path, leaf in kept.items():
-            if not np.array_equal(np.asarray(leaf), np.asarray(again[path]), equal_nan=True):
-                return f" By step {later[0].step:,} the first leaf that differs is {path}."
-        return ""
+        path = first_leaf(later[0].state, stepper.state)
+        return "" if path is None else f" By step {later[0].step:,} the first leaf that differs is {path}."
+
+    def recover(self) -> None:
+        """Sees to it that there is a whole state, also where the device failed and took it with it.
+
+        The last completed step is then the last one that can be made again, from the newest snapshot that
+        is whole. What it and those before it recorded is written down, if it was not yet.
+        """
+        if is_whole(self.live_state):
+            return
+        part = self.timeline.here
+        part.snapshots = [kept for kept in part.snapshots if is_whole(lambda kept=kept: kept.state)]
+        snapshot = self.timeline.nearest(part, self.step)
+        done, tape = snapshot.step, self._quick.tape()
+        if self.feed.goes_back:
+            done = self._last_whole(part, snapshot)
+            self._stepper = self._make_again(part, snapshot, done, tape)
+        else:
+            self._stepper = Stepper(snapshot.on_device)
+        self.step = self._counted = done
+        self._tape = self._quick.tape()
+        self.publisher.missing_rows(tape.take(), self._recording, self.found)
+        part.head = max(done, self.publisher.last_step(part.name))
+
+    def _last_whole(self, part: Segment, snapshot: Snapshot) -> int:
+        """The last step up to the present one whose state can be made."""
+        done = snapshot.step
+        try:
+            for number, stepper in enumerate(
+                self._again(part, snapshot, self.step, self._quick.tape()), snapshot.step
+            ):
+                jax.block_until_ready(stepper.state)
+                done = number
+        except Exception:
+            pass
+        return done
 
     # --- edits --------------------------------------------------------------------------------------
 
@@ -373,17 +435,6 @@ class Engine:
         data = {name: list(getattr(change, name)) for name in change._fields}
         self.tell("model_edited", f"model changed: {change}", **data)
         return change
-
-
-def _on_device(state: TrainState) -> TrainState:
-    """A state whose arrays may have been moved to the host, as one that a step takes."""
-    return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, state)
-
-
-def _changing(state: TrainState) -> dict[str, Any]:
-    """The leaves that a step changes by their paths, parameters first."""
-    parts = ("params", "model_state", "opt_state")
-    return {path: leaf for name in parts for path, leaf in flatten({name: getattr(state, name)}).items()}
 
 
 def _named(split: str, values: Mapping[str, Any]) -> dict[str, Any]:

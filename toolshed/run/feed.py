@@ -27,6 +27,7 @@ class Feed:
         self._stream: Stream = data
         self._reader: Iterator[Any] | None = None
         self._held: list[Any] = []
+        self._before = data.mark()  # where the batch was that was taken last
 
     @property
     def length(self) -> int | None:
@@ -44,6 +45,7 @@ class Feed:
         """
         if self._held:
             return self._held.pop()
+        self._before = self._stream.mark()
         for _ in range(2):  # the end of an epoch, and the beginning of the next
             if self._reader is None:
                 self._reader = iter(self._stream)
@@ -61,20 +63,29 @@ class Feed:
 
     @property
     def position(self) -> Any:
-        """Where the next batch is. Not to be asked while one is given back."""
-        return self._stream.state()
+        """Where the next batch is; one that was given back is the next."""
+        return self._stream.state(self._before if self._held else None)
 
     @property
-    def is_at_rest(self) -> bool:
-        """Whether no batch was given back."""
-        return not self._held
+    def goes_back(self) -> bool:
+        """Whether `restore` can go to an earlier position."""
+        return self._stream.goes_back
 
-    def restore(self, position: Any) -> None:
-        """Goes to a position.
+    def check_goes_back(self) -> None:
+        """Checks whether `restore` can be called.
 
         Raises:
           DataError: the data can be read only forwards.
         """
+        if not self.goes_back:
+            raise DataError(
+                f"This run's data can be read only forwards: {self._stream!r}. To go back, or to look at a"
+                " step again, give it data that can be iterated again: a list, toolshed.data.from_arrays or"
+                " from_function."
+            )
+
+    def restore(self, position: Any) -> None:
+        """Goes to a position."""
         self._reader, self._held = None, []
         self._stream.restore(position)
 

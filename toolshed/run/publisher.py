@@ -20,6 +20,8 @@ from toolshed.run.recording import Recording
 from toolshed.run.serial import Serial
 from toolshed.training.tape import Rows, read_block
 
+OWN_NAMES = ("speed/steps_per_second", "speed/examples_per_second", "memory/device_bytes")
+
 _SPEED_EVERY = 1.0  # seconds between two speeds in the history
 _SPEED_OVER = 5.0  # seconds that a speed is the mean of
 _MOST_REASONS = 20  # different reasons, told, for which values were not written
@@ -45,6 +47,7 @@ class Publisher:
     Attributes:
       history: the values so far.
       listeners: who is told, and the events that are kept.
+      lost: called with what the device raised, where rows cannot be read.
       steps_per_second: the newest speed, or None.
       examples_per_second: likewise.
       device_bytes: memory in use on the device, or None.
@@ -54,6 +57,7 @@ class Publisher:
     def __init__(self) -> None:
         self.history = History()
         self.listeners = Listeners()
+        self.lost: Callable[[Exception], None] = lambda error: None
         self.steps_per_second: float | None = None
         self.examples_per_second: float | None = None
         self.device_bytes: int | None = None
@@ -82,10 +86,29 @@ class Publisher:
     def _write_rows(
         self, blocks: list[jax.Array], recording: Recording, found: Callable[[int, float], None]
     ) -> None:
-        for rows in map(read_block, blocks):
+        try:
+            read = [read_block(block) for block in blocks]
+        except Exception as error:  # the device failed in a step that wrote to one of them
+            self.lost(error)
+            return
+        for rows in read:
             self._write(rows, recording, found)
             if len(rows.steps):
                 self._tell_rows(int(rows.steps[0]) + 1, int(rows.steps[-1]) + 1)
+
+    def missing_rows(self, rows: Rows, recording: Recording, found: Callable[[int, float], None]) -> None:
+        """Writes those rows of steps made again that the current branch does not have. Waits."""
+        self.finish()
+        new = rows.steps >= self.last_step(self.history.branch)
+        self._writing.put(lambda: self._write(Rows(rows.steps[new], rows.values[new]), recording, found))
+        self.finish()
+
+    def last_step(self, branch: str) -> int:
+        """The last step of a branch's own with a loss, or 0."""
+        if "train/loss" not in self.history.names:
+            return 0
+        steps = self.history.series("train/loss", branch, own=True).steps
+        return int(steps[-1]) if len(steps) else 0
 
     def _write(self, rows: Rows, recording: Recording, found: Callable[[int, float], None]) -> None:
         for name, steps, values in recording.columns(rows):

@@ -17,13 +17,14 @@ from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
 from toolshed.run.events import Event, Listener, one_line
 from toolshed.run.history import History
+from toolshed.run.logged import check_logged
 from toolshed.run.parts import parts_of
 from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
 from toolshed.run.serial import Serial, wait_whatever_comes
 from toolshed.run.shown import hooks
 from toolshed.run.timeline import Timeline
-from toolshed.run.training import Ending, Training, start_watches
+from toolshed.run.training import Ending, Training, failure, start_watches
 from toolshed.run.until import Condition
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer
@@ -110,6 +111,7 @@ class Run:
             host_budget=4 * snapshot_bytes,
         )
         self._engine.found = self._found_nonfinite
+        self._publisher.lost = self._lost_rows
         self._eval_data = eval_data
         self._check_finite = check_finite
         self._serial = Serial(f"toolshed: {self.name}", stop=self._wish_stop)
@@ -120,7 +122,7 @@ class Run:
         self._conditions: tuple[Condition | None, Sequence[Watch]] = (None, ())
         self._error: BaseException | None = None
         self._context: tuple[int, str, Context] | None = None
-        self._hyperparameters, self._edited_at = self._engine.hyperparameters(), self._engine.step
+        self._read_hyperparameters()
 
     # --- what can be read at any time ---------------------------------------------------------------
 
@@ -143,7 +145,7 @@ class Run:
         Raises:
           RunError: no step was made yet.
         """
-        return self._ask(self._last_context)
+        return self._ask(self._last_context, moves=True)
 
     @property
     def history(self) -> History:
@@ -176,8 +178,8 @@ class Run:
         """What `edit` can set, with the values that were last seen."""
         values = dict(self._hyperparameters)
         recorded = self._last("optim/learning_rate")
-        if recorded is not None and "learning_rate" in values and recorded[0] > self._edited_at:
-            values["learning_rate"] = recorded[1]  # a schedule moves it
+        if recorded is not None and "learning_rate" in values and recorded[0] > self._read_at:
+            values["learning_rate"] = recorded[1]  # a watch may have changed it
         return values
 
     @property
@@ -345,16 +347,19 @@ class Run:
         Args:
           name: ``split/name``.
           value: a number; a device scalar is waited for in the background.
+
+        Raises:
+          RunError: it is no number, or the run writes values of this name itself.
         """
-        step = self._engine.step
-        self._publisher.values(step, lambda: {name: value})
+        check_logged(name, value, self._engine.own_names)
+        self._publisher.values(self._engine.step, lambda: {name: value})
 
     # --- back and forth -----------------------------------------------------------------------------
 
     def back(self, n: int = 1) -> None:
         """Goes ``n`` steps back. A training in the background is paused first."""
         _check_count("n", n, 1)
-        self._interrupting(lambda: self._engine.goto(self._engine.step - n))
+        self._interrupting(lambda: self._goto(self._engine.step - n))
 
     def goto(self, step: int, branch: str | None = None) -> None:
         """Goes to the state at a step that was made, back or forth, bit for bit.
@@ -371,7 +376,7 @@ class Run:
           DataError: the data can be read only forwards.
         """
         _check_count("step", step, 0)
-        self._interrupting(lambda: self._engine.goto(step, branch))
+        self._interrupting(lambda: self._goto(step, branch))
 
     def fork(self, name: str | None = None) -> None:
         """Begins a branch at the present step, and goes on there."""
@@ -380,7 +385,7 @@ class Run:
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
         _check_count("step", step, 1)
-        return self._ask(lambda: self._engine.explain(step, branch))
+        return self._ask(lambda: self._engine.explain(step, branch), moves=True)
 
     # --- edits --------------------------------------------------------------------------------------
 
@@ -393,7 +398,7 @@ class Run:
         Raises:
           RunError: there is none of that name; the nearest ones are named.
         """
-        self._ask(lambda: self._edit(values))
+        self._ask(lambda: self._edit(values), moves=True)
 
     def edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         """Changes the model: ``fn(model)`` gives the new one. A training in the background is paused first.
@@ -404,7 +409,7 @@ class Run:
         Returns:
           What was kept, dropped and new, by path.
         """
-        return self._interrupting(lambda: self._engine.edit_model(fn))
+        return self._interrupting(lambda: self._edit_model(fn))
 
     # --- buttons ------------------------------------------------------------------------------------
 
@@ -415,9 +420,9 @@ class Run:
             "pause": self.pause,
             "resume": self.resume,
             "stop": self.stop,
-            "step": lambda: self._later(lambda: self._steps_by_hand(arguments.get("n", 1))),
-            "back": lambda: self._later(lambda: self._engine.goto(self._engine.step - arguments.get("n", 1))),
-            "goto": lambda: self._later(lambda: self._engine.goto(int(arguments["step"]))),
+            "step": lambda: self._later(lambda: self._steps_by_hand(_count(arguments, "n", 1))),
+            "back": lambda: self._later(lambda: self._goto(self._engine.step - _count(arguments, "n", 1))),
+            "goto": lambda: self._later(lambda: self._goto(_count(arguments, "step", 0))),
             "edit": lambda: self._later(lambda: self._edit(arguments), pausing=False),
         }
         try:
@@ -483,6 +488,8 @@ class Run:
             while True:
                 ending = training.run()
                 self._publisher.finish()  # the last rows may hold a loss that is not finite
+                if ending.error is None and training.lost is not None:
+                    ending = failure(self._engine, training.lost)
                 if ending.error is not None and place.is_watched():
                     traceback.print_exception(ending.error)
                 with self._changing:
@@ -511,7 +518,13 @@ class Run:
         try:
             for _ in range(n - 1):
                 engine.advance()
+                engine.end_window()
+                engine.check_halt()
             context = engine.step_by_hand()
+            engine.end_window()
+        except BaseException:
+            engine.recover()
+            raise
         finally:
             engine.flush()
         self._context = (engine.step, engine.timeline.current, context)
@@ -527,27 +540,49 @@ class Run:
             self._context = (*here, engine.explain(engine.step))
         return self._context[2]
 
+    def _goto(self, step: int, branch: str | None = None) -> None:
+        self._engine.goto(step, branch)
+        self._read_hyperparameters()
+
     def _edit(self, values: Mapping[str, Any]) -> None:
         self._engine.edit(values)
-        self._hyperparameters, self._edited_at = self._engine.hyperparameters(), self._engine.step
+        self._read_hyperparameters()
         self._say(self._status, self._message)
+
+    def _edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
+        change = self._engine.edit_model(fn)
+        self._read_hyperparameters()
+        return change
+
+    def _read_hyperparameters(self) -> None:
+        """Waits for the device."""
+        self._hyperparameters, self._read_at = self._engine.hyperparameters(), self._engine.step
 
     def _found_nonfinite(self, step: int, loss: float) -> None:
         """Called on the publishing thread."""
-        if not self._check_finite or self._error is not None:
-            return
-        self._error = NonFiniteError(
-            f"The loss of step {step:,} is {loss}. run.goto({step - 1}) goes back to before it, and"
-            f" run.explain({step}) shows what that step knew. Run(check_finite=False) trains on.",
-            step=step,
-        )
         training = self._under_way
+        if not self._check_finite or (training is not None and self._error is not None):
+            return
         if training is not None:
+            self._error = NonFiniteError(
+                f"The loss of step {step:,} is {loss}. run.goto({step - 1}) goes back to before it, and"
+                f" run.explain({step}) shows what that step knew. Run(check_finite=False) trains on.",
+                step=step,
+            )
             training.wish = training.wish or "pause"
         words = f"the loss of step {step:,} is {loss}"
         self._publisher.event(
             "nonfinite", step, self.history.branch, words, name="train/loss", value=str(loss)
         )
+
+    def _lost_rows(self, error: Exception) -> None:
+        """The device failed in a step. Called on the publishing thread."""
+        training = self._under_way
+        if training is not None:
+            training.lost = training.lost or error
+            training.wish = training.wish or "pause"
+        else:
+            self._serial.put(lambda: failure(self._engine, error))
 
     def _say(self, status: str, message: str = "") -> None:
         with self._changing:
@@ -562,9 +597,10 @@ class Run:
 
     # --- asking the run's thread --------------------------------------------------------------------
 
-    def _ask(self, fn: Callable[[], Any]) -> Any:
-        """``fn()`` in the run's thread, between two steps."""
+    def _ask(self, fn: Callable[[], Any], *, moves: bool = False) -> Any:
+        """``fn()`` in the run's thread, between two steps; ``moves`` if it needs the data or the state."""
         if self._serial.is_here():
+            self._check_between_steps(moves)
             return fn()
         job = self._serial.put(fn)
         self._wait_until(job.done)
@@ -573,6 +609,7 @@ class Run:
     def _interrupting(self, fn: Callable[[], Any]) -> Any:
         """``fn()`` in the run's thread, with a training in the background paused first."""
         if self._serial.is_here():
+            self._check_between_steps(True)
             return fn()
         training = self._under_way
         if training is not None:
@@ -580,13 +617,26 @@ class Run:
             self._wait_until(training.over)
         return self._ask(fn)
 
+    def _check_between_steps(self, moves: bool) -> None:
+        """The run's own thread may come here out of the data, the loss function or an evaluation."""
+        within = self._engine.within
+        if within and (moves or within == "a step"):
+            raise RunError(
+                f"This was called from inside {within}, which the run is in the middle of. Call it from a"
+                " cell, from until=… or from a watch."
+            )
+
     def _wait_until(self, done: threading.Event) -> None:
-        """Waits. Ctrl-C has the training pause, and is raised once that is done."""
+        """Waits. Ctrl-C has what is done meanwhile end after the present step, and is raised then."""
         try:
             done.wait()
         except KeyboardInterrupt:
-            self.pause()
-            wait_whatever_comes(done)
+            self._engine.halts = True
+            try:
+                self.pause()
+                wait_whatever_comes(done)
+            finally:
+                self._engine.halts = False
             self._engine.tell("interrupted", "interrupted")
             raise
 
@@ -615,3 +665,10 @@ def _checked_watches(watch: Any) -> tuple[Watch, ...]:
         if not callable(one):
             raise RunError(f"Expected a watch to be a function, got {paths.describe(one)}.")
     return watches
+
+
+def _count(arguments: Mapping[str, Any], name: str, least: int) -> int:
+    """A whole number among the arguments of a button; 1 where it is not given."""
+    value = arguments.get(name, 1)
+    _check_count(name, value, least)
+    return value

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from toolshed.errors import RunError
+from toolshed.keys import is_key
 from toolshed.state import TrainState
 
 
@@ -37,7 +38,7 @@ class Snapshot(NamedTuple):
       edits: how many of the branch's edits are in it.
       pinned: whether it must stay: nothing else leads to what comes after it.
       nbytes: its size.
-      on_host: whether it is in the host's memory.
+      shardings: where its leaves were before it was moved to the host's memory; None if it was not.
     """
 
     step: int
@@ -46,7 +47,38 @@ class Snapshot(NamedTuple):
     edits: int
     pinned: bool
     nbytes: int
-    on_host: bool = False
+    shardings: tuple[Any, ...] | None = None
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it is in the host's memory."""
+        return self.shardings is not None
+
+    @property
+    def on_device(self) -> TrainState:
+        """The state with its arrays where they were when they were made."""
+        if self.shardings is None:
+            return self.state
+        leaves, structure = jax.tree.flatten(self.state)
+        placed = [
+            leaf if where is None else jax.device_put(leaf, where or None)
+            for leaf, where in zip(leaves, self.shardings, strict=True)
+        ]
+        return jax.tree.unflatten(structure, placed)
+
+    def moved(self) -> Snapshot:
+        """The same in the host's memory. Waits for the device."""
+        leaves, structure = jax.tree.flatten(self.state)
+        arrays = [isinstance(leaf, jax.Array) and not is_key(leaf) for leaf in leaves]
+        # False stands for wherever jax puts an array by itself
+        shardings = tuple(
+            (leaf.committed and leaf.sharding) if is_array else None
+            for leaf, is_array in zip(leaves, arrays, strict=True)
+        )
+        host = [
+            jax.device_get(leaf) if is_array else leaf for leaf, is_array in zip(leaves, arrays, strict=True)
+        ]
+        return self._replace(state=jax.tree.unflatten(structure, host), shardings=shardings)
 
 
 @dataclasses.dataclass
@@ -97,17 +129,22 @@ class Timeline:
     @property
     def nbytes(self) -> int:
         """Bytes of all snapshots, wherever they lie."""
-        return sum(snapshot.nbytes for part in self.segments.values() for snapshot in part.snapshots)
+        return sum(snapshot.nbytes for snapshot in self._everything())
 
     @property
     def device_bytes(self) -> int:
         """Bytes of the snapshots on the device."""
-        everything = [snapshot for part in self.segments.values() for snapshot in part.snapshots]
-        return sum(snapshot.nbytes for snapshot in everything if not snapshot.on_host)
+        return sum(snapshot.nbytes for snapshot in self._everything() if not snapshot.on_host)
+
+    def _everything(self) -> list[Snapshot]:
+        """All snapshots. Any thread may ask: what is iterated here is not what the run changes."""
+        return [snapshot for part in tuple(self.segments.values()) for snapshot in tuple(part.snapshots)]
 
     def add(self, state: TrainState, step: int, position: Any, *, pinned: bool = False) -> None:
         """Keeps a state of the current branch, in memory that is the timeline's own from now on."""
         here = self.here
+        if not pinned and any(old.step == step and old.edits == len(here.edits) for old in here.snapshots):
+            return
         new = Snapshot(step, state, position, len(here.edits), pinned, size_of(state))
         kept = [old for old in here.snapshots if old.step != step or (old.pinned and not pinned)]
         here.snapshots = sorted([*kept, new], key=lambda snapshot: (snapshot.step, snapshot.edits))
@@ -126,9 +163,15 @@ class Timeline:
         """
         part = self._segment(branch or self.current)
         if step > part.head:
+            elsewhere = [other.name for other in self.segments.values() if step <= other.head]
+            hint = (
+                f"It is on {', '.join(elsewhere)}: run.goto({step}, {elsewhere[0]!r})."
+                if elsewhere
+                else "run.train(steps) goes on from there."
+            )
             raise RunError(
                 f"Step {step:,} has not been made on the branch {part.name!r}, which ends at step"
-                f" {part.head:,}. run.train(steps) goes on from there."
+                f" {part.head:,}. {hint}"
             )
         while step < part.start and part.parent is not None:
             part = self.segments[part.parent]
@@ -168,8 +211,7 @@ class Timeline:
         for part in self.segments.values():
             for number, snapshot in enumerate(part.snapshots[:-1]):
                 if not snapshot.on_host and not _is_on_cpu(snapshot.state):
-                    host = jax.device_get(snapshot.state)
-                    part.snapshots[number] = snapshot._replace(state=host, on_host=True)
+                    part.snapshots[number] = snapshot.moved()
                     return True
         return False
 
@@ -191,7 +233,7 @@ class Timeline:
 
     def __repr__(self) -> str:
         lines = []
-        for part in self.segments.values():
+        for part in tuple(self.segments.values()):
             origin = f"from {part.parent} at step {part.start:,}" if part.parent else f"from {part.start:,}"
             mark = "→" if part.name == self.current else " "
             kept = ", ".join(f"{snapshot.step:,}" for snapshot in part.snapshots[-6:])

@@ -44,6 +44,7 @@ class Training:
     Attributes:
       wish: "pause" or "stop", once somebody wants that. Set from any thread.
       is_evaluating: whether the steps are waiting for an evaluation.
+      lost: what the device raised where the values of a step could not be read, or None.
       over: set when it is over, and the run knows how it ended.
     """
 
@@ -60,6 +61,7 @@ class Training:
     ):
         self.wish: str | None = None
         self.is_evaluating = False
+        self.lost: Exception | None = None
         self.over = threading.Event()
         self._engine = engine
         self._goal = goal
@@ -101,16 +103,7 @@ class Training:
         return Ending("paused" if wish == "pause" else "stopped")
 
     def _failure(self, error: BaseException) -> Ending:
-        """Says what was raised, and where the run is."""
-        step = self._engine.step
-        words = one_line(error)
-        error.add_note(
-            f"The run stopped after step {step:,}, at batch {step + 1:,}; run.state is the state of step"
-            f" {step:,}, and run.train() tries again from there."
-        )
-        lines = "".join(traceback.format_exception(error))
-        self._engine.tell("error", f"{words} (after step {step:,}, at batch {step + 1:,})", traceback=lines)
-        return Ending("failed", words, error)
+        return failure(self._engine, error)
 
     def _ends_here(self) -> bool:
         """What is done at the end of a window; whether training ends with it."""
@@ -127,7 +120,7 @@ class Training:
             return False
         values = {**engine.window_values(), **values}
         for watch in self._watches:
-            changed = watch(engine.step, values, engine.live_state())
+            changed = watch(engine.step, values, engine.state())
             if changed is not None:
                 engine.replace(changed)
         return self._until is not None and bool(self._until(engine.step, values))
@@ -147,3 +140,17 @@ def start_watches(watches: Sequence[Watch], state: TrainState, eval_data: Any) -
         if isinstance(watch, Monitor):
             watch.check(names, state)
             watch.restart()
+
+
+def failure(engine: Engine, error: BaseException) -> Ending:
+    """Says what was raised, and where the run is, which is at the end of a completed step."""
+    engine.recover()
+    step = engine.step
+    words = one_line(error)
+    error.add_note(
+        f"The run stopped after step {step:,}, at batch {step + 1:,}; run.state is the state of step"
+        f" {step:,}, and run.train() tries again from there."
+    )
+    lines = "".join(traceback.format_exception(error))
+    engine.tell("error", f"{words} (after step {step:,}, at batch {step + 1:,})", traceback=lines)
+    return Ending("failed", words, error)

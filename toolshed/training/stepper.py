@@ -64,11 +64,29 @@ class Stepper:
             packed, (step, loss_fn_state, _) = self._packed
             self._packed = (packed, (step, loss_fn_state, metrics.reset().states))
 
-    def __call__(self, step: TrainStep, batch: Any, tape: Tape) -> None:
+    def __call__(self, step: TrainStep, batch: Any, tape: Tape, *, anew: bool = False) -> None:
         """One call of a step that donates, with its scalars on the tape.
+
+        Args:
+          step: makes the step.
+          batch: for it.
+          tape: takes its scalars.
+          anew: have the metrics begin anew with this step.
 
         Raises as the step does; the state is then the one from before, unless the device failed in it.
         """
+        if not anew:
+            self._make(step, batch, tape)
+            return
+        before = self._state, self._packed
+        self.reset_metrics()
+        try:
+            self._make(step, batch, tape)
+        except BaseException:
+            self._state, self._packed = before
+            raise
+
+    def _make(self, step: TrainStep, batch: Any, tape: Tape) -> None:
         if self._packing is None or self._packed is None:
             self._state, _ = step(self._state, batch, tape)
         else:
