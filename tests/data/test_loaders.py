@@ -7,8 +7,6 @@ the methods that are called.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -316,13 +314,3 @@ def test_a_state_that_is_no_data_is_refused_when_it_is_met():
 
     with pytest.raises(DataError, match=r"holds a object, which cannot be saved"):
         next(iter(stream(Odd(3))))
-
-
-def test_none_of_these_packages_is_imported():
-    code = (
-        "import sys, toolshed.data\n"
-        "assert list(toolshed.data.stream([1])) == [1]\n"
-        "print(*{'torch', 'grain', 'datasets', 'tensorflow', 'torchdata'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from sklearn import metrics as sk
 
-from tests.metrics.merging import Arrays, check, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import (
+    Arrays,
+    check,
+    merged,
+    merged_each,
+    properties,
+    random_batches,
+    seeds,
+    value_of,
+)
 from toolshed.errors import ToolshedError
 from toolshed.metrics import MAE, MAPE, MSE, R2, RMSE, ExplainedVariance
 
@@ -38,10 +47,10 @@ def numbers(rng: np.random.Generator, n: int) -> Arrays:
 def test_errors_of_merged_batches_are_scikit_learn_s(kind, reference, seed):
     batches, whole = random_batches(seed, numbers)
     y, preds, weights = whole["y"], whole["preds"], whole["weights"]
-    check(merged(kind(), batches, seed), reference(y, preds) if len(y) else np.nan)
+    plain, weighted = merged_each([kind(), kind(weights="batch/weights")], batches, seed)
+    check(plain, reference(y, preds) if len(y) else np.nan)
     if len(y):
-        expected = reference(y, preds, sample_weight=weights)
-        check(merged(kind(weights="batch/weights"), batches, seed), expected)
+        check(weighted, reference(y, preds, sample_weight=weights))
 
 
 @pytest.mark.parametrize(("kind", "reference"), SHARES)

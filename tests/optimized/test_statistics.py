@@ -15,6 +15,7 @@ from tests.metrics.merging import (
     compiled,
     context_of,
     merged,
+    merged_each,
     properties,
     random_batches,
     seeds,
@@ -39,10 +40,12 @@ def test_statistics_of_merged_batches_are_numpy_s_over_all_at_once(seed):
     batches, whole = random_batches(seed, numbers)
     values = whole["aux/values"]
     some = values.size > 0
-    check(merged(Mean("aux/values"), batches, seed), values.mean() if some else np.nan)
-    check(merged(Sum("aux/values"), batches, seed), values.sum() if some else np.nan)
-    check(merged(Count("aux/values"), batches, seed), values.size if some else np.nan)
-    check(merged(Std("aux/values"), batches, seed), values.std() if some else np.nan)
+    metrics = [kind("aux/values") for kind in (Mean, Sum, Count, Std)]
+    mean, total, count, deviation = merged_each(metrics, batches, seed)
+    check(mean, values.mean() if some else np.nan)
+    check(total, values.sum() if some else np.nan)
+    check(count, values.size if some else np.nan)
+    check(deviation, values.std() if some else np.nan)
 
 
 @properties

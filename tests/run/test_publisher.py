@@ -26,7 +26,7 @@ def block(rows: dict[int, list[float]], capacity: int = 8) -> Any:
     return jnp.asarray(filled)
 
 
-RECORDING = Recording((), ("train/loss", "optim/grad_norm"), (1, 2))
+RECORDING = Recording((), (), ("train/loss", "optim/grad_norm"), (1, 2), 2)
 
 
 def found_nothing(step: int, loss: float) -> None:
@@ -178,14 +178,14 @@ def test_an_evaluation_is_an_event_that_every_reader_of_json_takes():
     assert publisher.listeners.kept == ()
 
 
-def test_the_speed_is_that_of_the_steps_and_examples_since_the_last_one():
+def test_the_speed_is_that_of_the_steps_and_examples_of_the_last_five_seconds():
     publisher = Publisher()
-    for pace in (Pace(10, 80, 0.0), Pace(20, 160, 0.5), Pace(50, 400, 2.0), Pace(54, 432, 4.0)):
+    for pace in (Pace(10, 80, 0.0), Pace(20, 160, 0.5), Pace(50, 400, 2.0), Pace(54, 432, 6.0)):
         publisher.pace(pace)
     publisher.finish()
-    assert as_dict(publisher, "speed/steps_per_second") == {50: 20.0, 54: 2.0}
-    assert as_dict(publisher, "speed/examples_per_second") == {50: 160.0, 54: 16.0}
-    assert (publisher.steps_per_second, publisher.examples_per_second) == (2.0, 16.0)
+    assert as_dict(publisher, "speed/steps_per_second") == {50: 20.0, 54: 1.0}
+    assert as_dict(publisher, "speed/examples_per_second") == {50: 160.0, 54: 8.0}
+    assert (publisher.steps_per_second, publisher.examples_per_second) == (1.0, 8.0)
 
 
 def test_time_without_a_step_makes_no_speed_and_time_at_rest_counts_for_none():

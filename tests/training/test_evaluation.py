@@ -1,12 +1,8 @@
-"""Evaluation counts each example once: in batches of any size, on any number of devices."""
+"""Evaluation counts each example once, in batches of any size."""
 
 from __future__ import annotations
 
 import functools
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import jax
@@ -274,59 +270,3 @@ def test_evaluate_compiles_once_for_all_states_of_a_model():
     with count_compilations() as compiled:
         trainer.evaluate(trained, data)
     assert compiled == []
-
-
-# --- on several devices -----------------------------------------------------------------------------
-
-SCRIPT = """
-import json, warnings
-import jax, numpy as np, optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-import toolshed
-from tests import zoo
-from tests.training.test_evaluation import DATA, masked_loss
-
-def mean_of_ones(*, model, state, rng, x, mask):
-    total = jax.numpy.where(mask, x, 0).sum() / jax.numpy.maximum(mask.sum(), 1)
-    return total, state, {"x": x}
-
-def mean_without_mask(*, model, state, rng, x):
-    return x.mean(), state, {"x": x}
-
-metrics = toolshed.metrics.collection(
-    mean=toolshed.metrics.Mean("batch/x", mask="batch/mask"),
-)
-found = {}
-for devices in (1, 2, 8):
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    ones = toolshed.data.from_arrays({"x": np.ones(5, np.float32)}, 4)
-    masked = toolshed.Trainer(zoo.mlp().model, optax.sgd(0.1), mean_of_ones, metrics=metrics)
-    plain = toolshed.Trainer(zoo.mlp().model, optax.sgd(0.1), mean_without_mask)
-    real = toolshed.Trainer(zoo.mlp().model, optax.sgd(0.1), masked_loss)
-    state = jax.device_put(masked.init(jax.random.key(0)), NamedSharding(mesh, PartitionSpec()))
-    found[devices] = {
-        "masked": masked.evaluate(state, ones, sharding=sharding),
-        "not sharded": masked.evaluate(state, ones),
-        "plain": plain.evaluate(state, ones, sharding=sharding),
-        "real": real.evaluate(state, toolshed.data.from_arrays(DATA, 7), sharding=sharding)["loss"],
-    }
-print(json.dumps(found))
-"""
-
-
-@functools.cache
-def on_devices() -> dict[str, Any]:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    process = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr[-4000:]
-    return json.loads(process.stdout.splitlines()[-1])
-
-
-@pytest.mark.parametrize("devices", ["1", "2", "8"])
-def test_five_ones_in_batches_of_four_average_to_exactly_1_on_any_number_of_devices(devices):
-    found = on_devices()[devices]
-    assert found["masked"] == {"loss": 1.0, "mean": 1.0}
-    assert found["not sharded"] == {"loss": 1.0, "mean": 1.0}
-    assert found["plain"] == {"loss": 1.0}
-    assert found["real"] == pytest.approx(on_devices()["1"]["real"], rel=1e-6)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from toolshed import paths
 from toolshed.errors import NonFiniteError, RunError
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.metrics import Collection
@@ -18,10 +20,10 @@ from toolshed.run.history import History
 from toolshed.run.parts import parts_of
 from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
-from toolshed.run.serial import Job, Serial
+from toolshed.run.serial import Serial, wait_whatever_comes
 from toolshed.run.shown import hooks
 from toolshed.run.timeline import Timeline
-from toolshed.run.training import Ending, Training
+from toolshed.run.training import Ending, Training, start_watches
 from toolshed.run.until import Condition
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer
@@ -46,7 +48,8 @@ class Run:
       eval_data: evaluated every ``eval_every`` steps.
       eval_every: a window, in steps: metrics gather over it, are written down and begin anew, ``until``
         and watches are asked. By default an epoch, or 100 steps where that is not known or shorter than 20.
-      metrics, gradient_strategy: of the trainer that is made of a model.
+      metrics: of the trainer that is made of a model.
+      gradient_strategy: likewise.
       seed: of the state that is made here.
       name: what the run is called.
       norms_every: in every how many steps the norms of gradients and updates are recorded, as they read
@@ -110,10 +113,11 @@ class Run:
         self._eval_data = eval_data
         self._check_finite = check_finite
         self._serial = Serial(f"toolshed: {self.name}", stop=self._wish_stop)
-        self._training: Training | None = None
-        self._job: Job | None = None  # that of the training
+        self._training: Training | None = None  # the newest one
+        self._changing = threading.RLock()  # for the moments in which a training begins or ends
         self._status, self._message = "ready", ""
         self._goal: int | None = None
+        self._conditions: tuple[Condition | None, Sequence[Watch]] = (None, ())
         self._error: BaseException | None = None
         self._context: tuple[int, str, Context] | None = None
         self._hyperparameters, self._edited_at = self._engine.hyperparameters(), self._engine.step
@@ -164,7 +168,7 @@ class Run:
     @property
     def status(self) -> str:
         """In a word: see `Progress`."""
-        training = self._training
+        training = self._under_way
         return "evaluating" if training is not None and training.is_evaluating else self._status
 
     @property
@@ -252,22 +256,16 @@ class Run:
                 "Training without an end would never return here, where nobody could stop it. Say for how"
                 " long: train(steps=…) or train(until=…)."
             )
-        watches = (watch,) if callable(watch) else tuple(watch)
-        if self._training is not None:
-            raise RunError("This run trains already. run.pause() or run.wait() first.")
-        self._goal = None if steps is None else self._engine.step + steps
-        self._error = None
-        training = self._training = Training(
-            self._engine,
-            self._goal,
-            until,
-            watches,
-            self._eval_data,
-            serve=self._serial.serve,
-            is_waiting=self._serial.has_jobs,
-        )
-        self._say("training")
-        self._job = self._serial.put(lambda: self._train(training))
+        watches = _checked_watches(watch)
+        if until is not None and not callable(until):
+            raise RunError(
+                f"until is {paths.describe(until)}; expected a function of the step and the values, such as"
+                " toolshed.until.metric('eval/accuracy', above=0.97)."
+            )
+        self._check_rests()
+        if watches:
+            self._ask(lambda: start_watches(watches, self._engine.live_state(), self._eval_data))
+        self._begin(steps, until, watches)
         if not waits:
             return
         if not place.in_kernel():
@@ -282,24 +280,38 @@ class Run:
 
     def pause(self) -> None:
         """Has the training pause after the step that is under way. Returns at once."""
-        training = self._training
-        if training is not None:
-            training.wish = training.wish or "pause"
-            self._say("pausing")
+        with self._changing:
+            training = self._under_way
+            if training is not None and training.wish is None:
+                training.wish = "pause"
+                self._say("pausing")
 
     def resume(self) -> None:
-        """Goes on to the goal that the training had when it was paused."""
-        remaining = None if self._goal is None else self._goal - self._engine.step
-        if remaining is not None and remaining <= 0:
-            raise RunError(f"The goal, step {self._goal:,}, is reached. run.train(steps) goes on.")
-        self.train(remaining, wait=False)
+        """Goes on to the goal that the training had when it was paused, with its conditions and watches.
+
+        Raises:
+          RunError: it trains, has reached its goal, or nothing was paused.
+        """
+        with self._changing:
+            training = self._under_way
+            if training is not None and training.wish == "pause" and self._error is None:
+                training.wish = None  # it has not paused yet
+                self._say("training")
+                return
+            if training is None and self._status not in ("paused", "failed"):
+                raise RunError(f"Nothing is paused: the run is {self._status}. run.train(steps) trains on.")
+            remaining = None if self._goal is None else self._goal - self._engine.step
+            if remaining is not None and remaining <= 0:
+                raise RunError(f"The goal, step {self._goal:,}, is reached. run.train(steps) goes on.")
+            self._begin(remaining, *self._conditions)
 
     def stop(self) -> None:
         """Ends the training after the step that is under way; its goal is given up. Returns at once."""
-        self._wish_stop()
-        if self._training is None and self._status == "paused":
-            self._goal = None
-            self._say("stopped")
+        with self._changing:
+            self._wish_stop()
+            if self._under_way is None and self._status in ("paused", "failed"):
+                self._give_up()
+                self._say("stopped")
 
     def wait(self) -> None:
         """Returns when no training is under way.
@@ -308,10 +320,13 @@ class Run:
 
         Raises:
           Exception: what stopped the training, once.
+          RunError: it is called by the training itself, which would wait for ever.
         """
-        job = self._job
-        if job is not None:
-            self._wait_for(job)
+        training = self._under_way
+        if training is not None:
+            if self._serial.is_here():
+                raise RunError("The training cannot wait for its own end. Call run.wait() from a cell.")
+            self._wait_until(training.over)
         self._publisher.finish(told=True)
         error, self._error = self._error, None
         if error is not None:
@@ -421,7 +436,7 @@ class Run:
             else:
                 self._say(self._status, "" if pausing else self._message)
 
-        if pausing and self._training is not None:
+        if pausing:
             self.pause()
         self._serial.put(attempt)
 
@@ -432,22 +447,64 @@ class Run:
 
     # --- in the run's own thread --------------------------------------------------------------------
 
+    @property
+    def _under_way(self) -> Training | None:
+        """The training, unless it is over."""
+        training = self._training
+        return None if training is None or training.over.is_set() else training
+
+    def _check_rests(self) -> None:
+        if self._under_way is not None:
+            raise RunError("This run trains already. run.pause() or run.wait() first.")
+
+    def _begin(self, steps: int | None, until: Condition | None, watches: Sequence[Watch]) -> None:
+        """Has the run's thread train."""
+        with self._changing:
+            self._check_rests()
+            goal = None if steps is None else self._engine.step + steps
+            training = Training(
+                self._engine,
+                goal,
+                until,
+                watches,
+                self._eval_data,
+                serve=self._serial.serve,
+                is_waiting=self._serial.has_jobs,
+            )
+            self._goal, self._conditions, self._error = goal, (until, watches), None
+            self._say("training")
+            self._serial.put(lambda: self._train(training))
+            self._training = training
+
     def _train(self, training: Training) -> None:
+        self._training = training  # Ctrl-C may have kept `_begin` from it
         ending = Ending("failed")
         try:
-            ending = training.run()
-            self._publisher.finish()  # the last rows may hold a loss that is not finite
+            while True:
+                ending = training.run()
+                self._publisher.finish()  # the last rows may hold a loss that is not finite
+                if ending.error is not None and place.is_watched():
+                    traceback.print_exception(ending.error)
+                with self._changing:
+                    if ending.status == "paused" and training.wish is None:
+                        continue  # resumed before it had paused
+                    self._end(ending)
+                    training.over.set()
+                    return
         finally:
-            self._training = self._job = None
+            training.over.set()
+
+    def _end(self, ending: Ending) -> None:
         if ending.error is not None:
             self._error = ending.error
-            if place.is_watched():
-                traceback.print_exception(ending.error)
         elif self._error is not None:
-            ending = Ending("failed", str(self._error))
+            ending = Ending("failed", one_line(self._error))
         if ending.status == "stopped":
-            self._goal = None
+            self._give_up()
         self._say(ending.status, ending.message)
+
+    def _give_up(self) -> None:
+        self._goal, self._conditions = None, (None, ())
 
     def _steps_by_hand(self, n: int) -> Context:
         engine = self._engine
@@ -484,7 +541,7 @@ class Run:
             f" run.explain({step}) shows what that step knew. Run(check_finite=False) trains on.",
             step=step,
         )
-        training = self._training
+        training = self._under_way
         if training is not None:
             training.wish = training.wish or "pause"
         words = f"the loss of step {step:,} is {loss}"
@@ -493,12 +550,13 @@ class Run:
         )
 
     def _say(self, status: str, message: str = "") -> None:
-        self._status, self._message = status, message
-        words = f"{status}: {message}" if message else status
-        self._engine.tell("status", words, status=status)
+        with self._changing:
+            self._status, self._message = status, message
+            words = f"{status}: {message}" if message else status
+            self._engine.tell("status", words, status=status)
 
     def _wish_stop(self) -> None:
-        training = self._training
+        training = self._under_way
         if training is not None:
             training.wish = "stop"
 
@@ -508,28 +566,29 @@ class Run:
         """``fn()`` in the run's thread, between two steps."""
         if self._serial.is_here():
             return fn()
-        return self._wait_for(self._serial.put(fn))
+        job = self._serial.put(fn)
+        self._wait_until(job.done)
+        return job.result()
 
     def _interrupting(self, fn: Callable[[], Any]) -> Any:
         """``fn()`` in the run's thread, with a training in the background paused first."""
         if self._serial.is_here():
             return fn()
-        job = self._job
-        if job is not None:
+        training = self._under_way
+        if training is not None:
             self.pause()
-            self._wait_for(job)
+            self._wait_until(training.over)
         return self._ask(fn)
 
-    def _wait_for(self, job: Job) -> Any:
-        """What a job gave. Ctrl-C has the training pause, and is raised once the job is done."""
+    def _wait_until(self, done: threading.Event) -> None:
+        """Waits. Ctrl-C has the training pause, and is raised once that is done."""
         try:
-            job.done.wait()
+            done.wait()
         except KeyboardInterrupt:
             self.pause()
-            job.wait_whatever_comes()
+            wait_whatever_comes(done)
             self._engine.tell("interrupted", "interrupted")
             raise
-        return job.result()
 
     def _ipython_display_(self) -> None:
         hooks.in_notebook(self)
@@ -548,3 +607,11 @@ class Run:
 def _check_count(name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise RunError(f"{name} is {value!r}; expected a whole number from {least}.")
+
+
+def _checked_watches(watch: Any) -> tuple[Watch, ...]:
+    watches = tuple(watch) if isinstance(watch, Sequence) else (watch,)
+    for one in watches:
+        if not callable(one):
+            raise RunError(f"Expected a watch to be a function, got {paths.describe(one)}.")
+    return watches

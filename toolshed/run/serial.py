@@ -51,14 +51,6 @@ class Job:
         with self._settings.hold():
             return self._fn()
 
-    def wait_whatever_comes(self) -> None:
-        """Waits until it is done; a Ctrl-C changes nothing."""
-        while not self.done.is_set():
-            try:
-                self.done.wait()
-            except KeyboardInterrupt:
-                continue
-
     def result(self) -> Any:
         """What the function gave, once it is done; raises what it raised."""
         if self._error is None:
@@ -68,6 +60,15 @@ class Job:
             raise error
         finally:
             del error  # its traceback holds this frame
+
+
+def wait_whatever_comes(done: threading.Event) -> None:
+    """Waits for something; a Ctrl-C changes nothing."""
+    while not done.is_set():
+        try:
+            done.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 class Serial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from toolshed.run.engine import Engine
 from toolshed.run.events import one_line
 from toolshed.run.until import Condition
+from toolshed.state import TrainState
 from toolshed.training import EarlyStop
 from toolshed.training.watches import Monitor, Watch
 
@@ -42,6 +44,7 @@ class Training:
     Attributes:
       wish: "pause" or "stop", once somebody wants that. Set from any thread.
       is_evaluating: whether the steps are waiting for an evaluation.
+      over: set when it is over, and the run knows how it ended.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Training:
     ):
         self.wish: str | None = None
         self.is_evaluating = False
+        self.over = threading.Event()
         self._engine = engine
         self._goal = goal
         self._until = until
@@ -68,21 +72,23 @@ class Training:
     def run(self) -> Ending:
         """Trains. The engine is at the end of a completed step afterwards, whatever happened."""
         engine = self._engine
+        engine.begin_training()
         try:
-            self._start_watches()
-            engine.begin_training()
             ending = self._loop()
         except EarlyStop as stop:
             why = next(iter(str(stop).splitlines()), "")
             ending = Ending("finished", f"stopped early: {why}" if why else "stopped early")
         except BaseException as error:
             ending = self._failure(error)
-        engine.end_training()
+        try:
+            engine.end_training()
+        except Exception as error:
+            return self._failure(error) if ending.error is None else ending
         return ending
 
     def _loop(self) -> Ending:
         engine, goal, window, is_waiting = self._engine, self._goal, self._engine.window, self._is_waiting
-        while self.wish is None:
+        while (wish := self.wish) is None:
             if goal is not None and engine.step >= goal:
                 return Ending("finished")
             engine.advance()
@@ -92,7 +98,7 @@ class Training:
             engine.tick()
             if is_waiting():
                 self._serve()
-        return Ending("paused" if self.wish == "pause" else "stopped")
+        return Ending("paused" if wish == "pause" else "stopped")
 
     def _failure(self, error: BaseException) -> Ending:
         """Says what was raised, and where the run is."""
@@ -105,17 +111,6 @@ class Training:
         lines = "".join(traceback.format_exception(error))
         self._engine.tell("error", f"{words} (after step {step:,}, at batch {step + 1:,})", traceback=lines)
         return Ending("failed", words, error)
-
-    def _start_watches(self) -> None:
-        state = self._engine.live_state()
-        gathered = [] if state.metrics is None else state.metrics.names
-        names = ["train/loss", *(f"train/{name}" for name in gathered)]
-        if self._eval_data is not None:
-            names += ["eval/loss", *(f"eval/{name}" for name in gathered)]
-        for watch in self._watches:
-            if isinstance(watch, Monitor):
-                watch.check(names, state)
-                watch.restart()
 
     def _ends_here(self) -> bool:
         """What is done at the end of a window; whether training ends with it."""
@@ -136,3 +131,19 @@ class Training:
             if changed is not None:
                 engine.replace(changed)
         return self._until is not None and bool(self._until(engine.step, values))
+
+
+def start_watches(watches: Sequence[Watch], state: TrainState, eval_data: Any) -> None:
+    """Has watches begin anew.
+
+    Raises:
+      ToolshedError: one monitors a value that there will not be.
+    """
+    gathered = [] if state.metrics is None else state.metrics.names
+    names = ["train/loss", *(f"train/{name}" for name in gathered)]
+    if eval_data is not None:
+        names += ["eval/loss", *(f"eval/{name}" for name in gathered)]
+    for watch in watches:
+        if isinstance(watch, Monitor):
+            watch.check(names, state)
+            watch.restart()
