@@ -219,6 +219,7 @@ def another(live: Live, path: str) -> Iterator[Any]:
     page = live.context.new_page()
     page.set_default_timeout(60_000)
     page.goto(f"{live.server.url}/{path}?token={live.server.token}")
+    page.wait_for_selector(ROOT, timeout=120_000)  # a whole JupyterLab starts, beside one that draws
     yield page
     page.close()
 
