@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,14 @@ class Stage:
             )
         self.answers.clear()
         return messages
+
+    def pump_until(self, true: Callable[[], Any]) -> None:
+        """Goes on, with the newest traits, until something is true."""
+        deadline = time.monotonic() + 30
+        while not true():
+            assert time.monotonic() < deadline, "it did not happen"
+            self.sync()
+            self.pump()
 
     def settle(self) -> None:
         """Until neither has anything to say."""

@@ -15,7 +15,6 @@ from toolshed.live.dashboard import Dashboard
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
 ]
 Show = Callable[..., Stage]
@@ -124,18 +123,9 @@ def test_it_shows_the_run_and_goes_on_showing_it(show):
     assert ink(stage, "loss", ORANGE) > 100
     log_training(run.history, 1234, 2000)
     run.set(step=2000)
-    page_waits(stage, "2,000 / 5,000")
+    step = page.locator('[data-figure="Step"] dd')
+    stage.pump_until(lambda: step.inner_text() == "2,000 / 5,000")  # the dashboard's own thread brings it
     assert legend(stage, "loss", "train").inner_text().endswith(f"{run.history.last('train/loss')[1]:.4f}")
-
-
-def page_waits(stage: Stage, step: str) -> None:
-    """Until the page shows a step, which the dashboard's own thread brings."""
-    for _ in range(200):
-        stage.sync()
-        stage.pump()
-        if stage.page.locator('[data-figure="Step"] dd').inner_text() == step:
-            return
-    raise AssertionError(f"step {step} did not come")
 
 
 def test_before_the_first_step_it_says_what_will_come(show):
@@ -157,9 +147,7 @@ def test_a_failure_is_said_at_once(show):
     run = training()
     stage = show(run)
     expect(stage.page.get_by_role("alert")).to_have_count(0)
-    run.set(status="failed", message="NonFiniteError: the loss of step 1,235 is NaN.")
-    stage.dashboard._update(run)
-    stage.sync()
+    change(stage, run, status="failed", message="NonFiniteError: the loss of step 1,235 is NaN.")
     expect(stage.page.get_by_role("alert")).to_have_text("NonFiniteError: the loss of step 1,235 is NaN.")
 
 
@@ -217,9 +205,11 @@ def test_hostile_names_are_text(show):
 # --- steering ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "first", "action", "enabled"),
-    [
+def test_the_buttons_ask_for_what_the_run_can_do(show):
+    run = training()
+    stage = show(run)
+    expect(button(stage, "save")).to_be_hidden()
+    for status, first, action, enabled in [
         ("ready", "Train", "train", {"primary", "step", "back"}),
         ("training", "Pause", "pause", {"primary", "stop"}),
         ("evaluating", "Pause", "pause", {"primary", "stop"}),
@@ -227,23 +217,26 @@ def test_hostile_names_are_text(show):
         ("paused", "Resume", "resume", {"primary", "step", "back", "stop"}),
         ("finished", "Train", "train", {"primary", "step", "back"}),
         ("failed", "Train", "train", {"primary", "step", "back"}),
-    ],
-)
-def test_the_buttons_ask_for_what_the_run_can_do(show, status, first, action, enabled):
-    run = training()
-    run.progress = type(run.progress)(**{**vars(run.progress), "status": status})
-    stage = show(run)
-    expect(button(stage, "primary")).to_have_text(first)
-    expect(button(stage, "save")).to_be_hidden()
-    for name in ("primary", "step", "back", "stop"):
-        run.asked.clear()
-        button(stage, name).click(force=True)
-        stage.settle()
-        if name in enabled:
-            assert run.asked == [(action if name == "primary" else name, {})]
-        else:
-            assert run.asked == [], name
-            expect(button(stage, name)).to_have_attribute("aria-disabled", "true")
+    ]:
+        change(stage, run, status=status)
+        expect(button(stage, "primary")).to_have_text(first)
+        for name in ("primary", "step", "back", "stop"):
+            run.asked.clear()
+            button(stage, name).click(force=True)
+            stage.pump()
+            if name in enabled:
+                assert run.asked == [(action if name == "primary" else name, {})], status
+            else:
+                assert run.asked == [], (status, name)
+                expect(button(stage, name)).to_have_attribute("aria-disabled", "true")
+
+
+def change(stage: Stage, run: ScriptedRun, **progress: Any) -> None:
+    """Changes the run's progress, and brings the page up to date."""
+    run.set(**progress)
+    stage.dashboard._update(run)
+    stage.sync()
+    stage.pump()
 
 
 def test_a_run_that_can_save_has_a_button_for_it(show):
@@ -349,6 +342,26 @@ def test_a_zoom_shows_the_true_extremes_of_a_million_steps(show):
     expect(legend(stage, "loss", "train")).to_have_text("train40.00")
     point(stage, "loss", (333_340 - start) / (stop - start))
     assert legend(stage, "loss", "train").inner_text() != "train40.00"
+
+
+def test_a_zoomed_line_of_few_values_reaches_the_edges(show):
+    stage = show(training(1001))  # evaluated every 50 steps
+    drag(stage, "loss", 0.26, 0.34)
+    expect(stage.page.locator(".toolshed-live")).to_have_attribute("data-fine", "yes")
+    left, right, width = stage.page.evaluate(
+        """(color) => {
+            const canvas = document.querySelector('[data-panel="loss"] canvas');
+            const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            const inked = new Set();
+            for (let i = 0; i < data.length; i += 4) {
+                if (color.every((part, j) => Math.abs(data[i + j] - part) < 12)) inked.add((i / 4) % width);
+            }
+            return [Math.min(...inked), Math.max(...inked), width];
+        }""",
+        list(ORANGE),
+    )
+    assert left <= 66  # where the plot begins
+    assert right >= width - 24  # and where it ends
 
 
 def test_a_zoom_asks_once_and_not_for_each_frame(show):
@@ -555,7 +568,7 @@ def test_texts_and_lines_stand_out_from_the_paper(show, color_scheme):
     assert found["line"] >= 3
 
 
-@pytest.mark.parametrize("width", [320, 480, 700, 1000, 1400, 2000])
+@pytest.mark.parametrize("width", [320, 700, 1000, 2000])
 def test_nothing_sticks_out_at_any_width(show, screenshot, width):
     run = training()
     run.can_save = True
@@ -583,17 +596,11 @@ def test_nothing_jumps_while_it_trains(show):
     before = stage.page.evaluate(LAYOUT)
     for step in (999, 1_000, 99_999):
         log_training(run.history, run.progress.step, step)
-        run.set(step=step, elapsed=step * 1.3, remaining=1e5, steps_per_second=1e-3 * step, epoch=step / 7)
-        stage.dashboard._update(run)
-        stage.sync()
-        stage.settle()
+        change(stage, run, step=step, elapsed=step * 1.3, remaining=1e5, epoch=step / 7)
         assert stage.page.evaluate(LAYOUT) == before, step
     point(stage, "loss", 0.7)
     assert stage.page.evaluate(LAYOUT) == before, "nor under the pointer"
-    run.set(status="paused", message="Paused by a person.")
-    stage.dashboard._update(run)
-    stage.sync()
-    stage.settle()
+    change(stage, run, status="paused", message="Paused by a person.", steps_per_second=1e-3)
     assert stage.page.evaluate(LAYOUT) == before, "nor when it pauses"
 
 
@@ -615,13 +622,9 @@ def test_it_says_whether_it_is_looked_at(show):
         above.style.height = "5000px";
         document.body.prepend(above);
     }""")
-    stage.page.evaluate("() => new Promise((done) => setTimeout(done, 100))")
-    stage.settle()
-    assert looks.interval() is None
+    stage.pump_until(lambda: looks.interval() is None)
     stage.page.locator(".toolshed-live").scroll_into_view_if_needed()
-    stage.page.evaluate("() => new Promise((done) => setTimeout(done, 100))")
-    stage.settle()
-    assert looks.interval() is not None
+    stage.pump_until(lambda: looks.interval() is not None)
 
 
 def test_two_front_ends_of_one_run_show_the_same_and_zoom_each_for_itself(show):
@@ -631,7 +634,6 @@ def test_two_front_ends_of_one_run_show_the_same_and_zoom_each_for_itself(show):
     first.settle()
     roots = first.page.locator(".toolshed-live")
     expect(roots).to_have_count(2)
-    drag(first, "loss", 0.2, 0.4) if plot(first, "loss").count() == 1 else None
     box = plot(first, "loss").first.bounding_box()
     first.page.mouse.move(box["x"] + 40, box["y"] + 40)
     first.page.mouse.down()
@@ -640,10 +642,7 @@ def test_two_front_ends_of_one_run_show_the_same_and_zoom_each_for_itself(show):
     first.settle()
     assert roots.nth(0).get_attribute("data-zoom") != ""
     assert roots.nth(1).get_attribute("data-zoom") == ""
-    run.set(status="paused")
-    first.dashboard._update(run)
-    first.sync()
-    first.pump()
+    change(first, run, status="paused")
     for i in (0, 1):
         expect(roots.nth(i)).to_have_attribute("data-status", "paused")
 
@@ -685,9 +684,8 @@ def test_a_frame_that_cannot_be_read_is_said_and_the_buttons_go_on(show):
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_screenshots_to_look_at(show, screenshot, color_scheme):
-    for name, run in (("training", training()), ("branches", branched()), ("empty", ScriptedRun())):
+    for name, run in (("training", training()), ("branches", branched())):
         stage = show(run, color_scheme=color_scheme)
-        if name == "training":
-            stage.page.get_by_label("Smoothing").fill("3")
-            point(stage, "loss", 0.34)
+        stage.page.get_by_label("Smoothing").fill("3")
+        point(stage, "loss", 0.34)
         screenshot(stage.page, f"dashboard_{name}_{color_scheme}")

@@ -128,13 +128,16 @@ def test_nothing_is_sent_while_nobody_looks_and_all_is_when_somebody_comes_back(
 
 
 def test_a_front_end_that_missed_something_gets_all_again(sent):
-    run = training()
+    run = training()  # kept alive: a dashboard does not
     dashboard = Dashboard(run)
+    version = unpack(dashboard.overview)[0]["version"]
     sent.clear()
-    before = dashboard.overview
-    dashboard.overview = b""  # as if the message had been lost
-    look(dashboard, True, -1)
-    until(lambda: dashboard.overview == before)
+    look(dashboard, True, version)
+    until(lambda: dashboard._pace._thread is None)
+    assert sent == [], "it has all"
+    look(dashboard, True, version - 1)
+    until(lambda: sent)
+    assert [sorted(message) for message in sent] == [["head", "marks", "overview"]]
 
 
 def test_the_publishing_thread_never_waits_for_the_view(monkeypatch):

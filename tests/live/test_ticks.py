@@ -28,7 +28,7 @@ def test_whole_ticks_of_a_short_axis_are_whole():
     assert [text for _, text in linear(0, 10, 4, whole=True)] == ["0", "3", "6", "9"]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))
 def test_linear_ticks_lie_inside_and_their_texts_differ(low, span, number):
     high = low + span
@@ -40,7 +40,7 @@ def test_linear_ticks_lie_inside_and_their_texts_differ(low, span, number):
     assert len({text for _, text in ticks}) == len(ticks)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.floats(1e-30, 1e20), st.floats(1.02, 1e30))
 def test_logarithmic_ticks_lie_inside_and_their_texts_differ(low, ratio):
     ticks = logarithmic(low, low * ratio)

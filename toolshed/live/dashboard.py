@@ -103,6 +103,9 @@ class Dashboard(anywidget.AnyWidget):
                 self.marks = scene.marks(events, history)
                 shown.events = (len(events), history.branch)
             self.head = head
+        if shown.missed:  # a trait that did not change is not sent by itself
+            shown.missed = False
+            self.send_state(["overview", "marks", "head"])
         shown.at = time.monotonic()
 
     def _fail(self, error: Exception) -> None:
@@ -135,8 +138,7 @@ class Dashboard(anywidget.AnyWidget):
     def _look(self, view: str, visible: bool, version: Any) -> None:
         self._looks.heard(view, visible)
         if visible:
-            if version != self._shown.version:
-                self._shown.version = -1  # it missed something: the next update holds all
+            self._shown.missed |= version != self._shown.version
             self._pace.ask()
 
     def _answer(self, run: Run, message: dict[str, Any]) -> None:
@@ -155,6 +157,7 @@ class _Shown:
         self.version = -1
         self.events: tuple[int, str] = (-1, "")
         self.at = 0.0
+        self.missed = False  # whether a front end has not got all of it
 
 
 def _let_messages_through(comm: Any) -> None:

@@ -55,3 +55,17 @@ export function nearest(values, value) {
   if (right === values.length) return right - 1;
   return value - values[right - 1] <= values[right] - value ? right - 1 : right;
 }
+
+/** A part of a line with one value more at each end, which the whole line has there. */
+export function join(part, whole) {
+  const { steps } = part;
+  if (!steps.length) return whole;
+  const left = lowerBound(whole.steps, steps[0]) - 1;
+  const right = lowerBound(whole.steps, steps[steps.length - 1] + 1);
+  const join = (name) => {
+    const values = [...(left >= 0 ? [whole[name][left]] : []), ...part[name], ...whole[name].slice(right, right + 1)];
+    return Float64Array.from(values);
+  };
+  const [low, high, mean] = ["low", "high", "mean"].map(join);
+  return { ...part, steps: join("steps"), low, high, mean, flat: part.flat && whole.flat };
+}

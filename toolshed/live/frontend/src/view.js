@@ -2,7 +2,7 @@
 import { Controls, Fields } from "./controls.js";
 import { make, setAttribute, setText } from "./dom.js";
 import { count } from "./format.js";
-import { decode, lowerBound } from "./frames.js";
+import { decode, join, lowerBound } from "./frames.js";
 import { Header } from "./header.js";
 import { EventLog } from "./log.js";
 import { Panel } from "./panel.js";
@@ -28,6 +28,7 @@ export class View {
     this.alive = true;
     this.problem = "";
     this.smoothed = new WeakMap();
+    this.parts = new WeakMap();
     this.build(el);
     this.theme = new Theme(this.root, () => this.schedule());
     this.window = new Zoom(this.id, (message) => this.model.send(message), () => this.schedule());
@@ -251,22 +252,31 @@ export class View {
     const labels = new Map(panel.lines.map(({ id, label }) => [id, label]));
     const near = this.zoom && this.window.covering(...this.zoom);
     const fine = near && near.branch === this.frame.branch ? near.lines.filter(({ id }) => labels.has(id)) : [];
-    const known = new Set(fine.map(({ id, branch }) => `${id} ${branch}`));
-    const coarse = this.frame.lines.filter(({ id, branch }) => labels.has(id) && !known.has(`${id} ${branch}`));
-    return [...fine, ...coarse].map((line) => {
-      const named = { ...line, label: labels.get(line.id), smooth: this.smoothLine(line) };
-      return named;
+    const key = ({ id, branch, current }) => `${id} ${current} ${branch}`;
+    const finer = new Map(fine.map((line) => [key(line), line]));
+    const coarse = this.frame.lines.filter(({ id }) => labels.has(id));
+    return coarse.map((whole) => {
+      const line = finer.has(key(whole)) ? this.joined(finer.get(key(whole)), whole) : whole;
+      return { ...line, last: whole.last, label: labels.get(line.id), smooth: this.smoothLine(line, whole) };
     });
   }
 
-  smoothLine(line) {
+  /** A part of a line with the values of the whole to its left and right, so that it reaches the edges. */
+  joined(part, whole) {
+    const kept = this.parts.get(part);
+    if (kept?.whole === whole) return kept.line;
+    const line = join(part, whole);
+    this.parts.set(part, { whole, line });
+    return line;
+  }
+
+  smoothLine(line, whole) {
     const span = NOTCHES[this.settings.smoothing] ?? 0;
     if (!span || !line.current || !line.steps.length) return null;
     const kept = this.smoothed.get(line);
     if (kept?.span === span) return kept.values;
-    const whole = this.frame.lines.find(({ id, branch, current }) => current && id === line.id && branch === line.branch);
     let before = null;
-    if (whole && whole !== line) {
+    if (whole !== line) {
       const overview = smooth(whole.steps, whole.mean, span);
       before = gatheredBefore(whole.steps, overview, lowerBound(whole.steps, line.steps[0]));
     }
