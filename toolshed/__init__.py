@@ -23,6 +23,7 @@ from toolshed.training import EarlyStopping as EarlyStopping
 from toolshed.training import KeepBest as KeepBest
 from toolshed.training import LossFunction as LossFunction
 from toolshed.training import ReduceOnPlateau as ReduceOnPlateau
+from toolshed.training import Scalar as Scalar
 from toolshed.training import Tape as Tape
 from toolshed.training import Trainer as Trainer
 from toolshed.training import TrainStep as TrainStep

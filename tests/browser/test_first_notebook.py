@@ -29,8 +29,10 @@ def test_the_first_notebook_shows_what_it_promises_and_shows_it_again_after_a_re
     assert [output for output in outputs if output["output_type"] == "error"] == []
     text = "".join("".join(output.get("text", "")) for output in outputs)
     assert "test accuracy 9" in text
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 4  # the digits, the dashboard's twin, the curves, the predictions
+    figures = [
+        output for output in outputs if "Figure" in "".join(output.get("data", {}).get("text/plain", ""))
+    ]
+    assert len(figures) == 3  # the digits, the curves, the predictions
 
     summary = page.get_by_text("TrainState(step 0 · 9,610 parameters, 38.4 kB").first
     jupyterlab.reveal(page, summary)

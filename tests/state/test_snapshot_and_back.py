@@ -92,13 +92,16 @@ def arrays(draw: st.DrawFn, dtypes: Any = (*FLOATS, *OTHERS)) -> np.ndarray:
 @given(values=st.lists(arrays(), max_size=4), trained=st.lists(arrays(FLOATS), max_size=2))
 @settings(max_examples=60, deadline=None)
 def test_arrays_of_all_types_and_bits_come_back(values, trained):
-    state = small_state(
-        params={str(i): jnp.asarray(value) for i, value in enumerate(trained)},
-        model_state={str(i): jnp.asarray(value) for i, value in enumerate(values)},
-        loss_fn_state=[jnp.asarray(value) for value in values],
-        opt_state=(),
-    )
-    restored = TrainState.from_snapshot(state.to_snapshot(), like=jax.tree.map(jnp.copy, state))
+    def made() -> TrainState:
+        return small_state(
+            params={str(i): jnp.asarray(value) for i, value in enumerate(trained)},
+            model_state={str(i): jnp.asarray(value) for i, value in enumerate(values)},
+            loss_fn_state=[jnp.asarray(value) for value in values],
+            opt_state=(),
+        )
+
+    state = made()
+    restored = TrainState.from_snapshot(state.to_snapshot(), like=made())
     assert bits(restored) == bits(state)
     # What went in is what came out, not merely what jax made of it.
     assert [value.tobytes() for value in values] == [np.asarray(x).tobytes() for x in restored.loss_fn_state]

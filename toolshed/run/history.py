@@ -139,7 +139,8 @@ class History:
 
         Args:
           name: one of `names`.
-          start, stop: the first and the last step.
+          start: the first step of the window; it belongs to it.
+          stop: the last step, likewise.
           points: the largest number of columns, at least 2.
           branch: None for the current one.
           own: only what the branch itself did.

@@ -48,7 +48,8 @@ class Run:
       eval_data: evaluated every ``eval_every`` steps.
       eval_every: a window, in steps: metrics gather over it, are written down and begin anew, ``until``
         and watches are asked. By default an epoch, or 100 steps where that is not known or shorter than 20.
-      metrics, gradient_strategy: of the trainer that is made of a model.
+      metrics: of the trainer that is made of a model.
+      gradient_strategy: likewise.
       seed: of the state that is made here.
       name: what the run is called.
       norms_every: in every how many steps the norms of gradients and updates are recorded, as they read
