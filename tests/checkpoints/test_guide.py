@@ -49,6 +49,6 @@ def test_the_guide_s_examples_run_from_top_to_bottom(tmp_path: Path, monkeypatch
     assert repository.steps() == [0, 30, 40, 300]  # the last three, and the one with a tag
     assert repository.manifest("from orbax").step == 300
     weights = "mlp/Affine_0/Linear.weights"
-    loaded = repository.load(300, like=state)
+    loaded = repository.restore(300, like=state).state
     np.testing.assert_array_equal(loaded.params[weights], state.params[weights] + 1)
     assert repository.manifest(40).metrics.keys() == {"train/loss"}
