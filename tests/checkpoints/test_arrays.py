@@ -133,34 +133,67 @@ def test_a_few_are_read_without_the_rest(tmp_path):
 # --- copies -----------------------------------------------------------------------------------------
 
 
-def test_a_copy_outlives_the_donation_of_its_original():
+@pytest.mark.parametrize("on_host", [True, False])
+def test_a_copy_outlives_the_donation_of_its_original(monkeypatch, on_host):
+    monkeypatch.setattr(arrays, "on_host", lambda leaf: on_host)  # False: as arrays on a GPU are copied
     donate = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
+    buffers: dict[str, np.ndarray] = {}
     for size in (3, 1_000_000):
-        for _ in range(5):
-            original = jnp.arange(float(size))
-            copied = arrays.copy({"params/x": original})["params/x"]
+        for n in range(4):
+            original = jnp.arange(float(size)) + n
+            where = original.unsafe_buffer_pointer()
+            copied = arrays.copy({"params/x": original}, buffers)["params/x"]
+            assert isinstance(copied, np.ndarray) == on_host
             after = donate(original)
             assert original.is_deleted()
-            np.testing.assert_array_equal(copied, np.arange(float(size)))
+            assert after.unsafe_buffer_pointer() == where  # its memory was really given away
+            np.testing.assert_array_equal(copied, np.arange(float(size)) + n)
             assert float(after[0]) == -1
+
+
+def test_memory_for_copies_is_used_again_where_it_fits():
+    buffers: dict[str, np.ndarray] = {}
+    first = arrays.copy({"params/x": jnp.zeros(3), "params/y": jnp.zeros(3)}, buffers)
+    again = arrays.copy({"params/x": jnp.ones(3), "params/z": jnp.zeros(3)}, buffers)
+    assert again["params/x"] is first["params/x"]
+    np.testing.assert_array_equal(again["params/x"], [1, 1, 1])
+    assert set(buffers) == {"params/x", "params/z"}
+    for other in (jnp.zeros(4), jnp.zeros(3, jnp.int32)):
+        changed = arrays.copy({"params/x": other}, buffers)["params/x"]
+        assert changed is not first["params/x"]
+        np.testing.assert_array_equal(changed, other)
 
 
 def test_what_no_step_gives_away_is_not_copied_and_numpy_s_memory_is():
     frozen, host = jnp.ones(3), np.ones(3)
-    copied = arrays.copy({"frozen/x": frozen, "frozen/y": host})
+    copied = arrays.copy({"frozen/x": frozen, "frozen/y": host}, {})
     assert copied["frozen/x"] is frozen
     host[:] = 7
     np.testing.assert_array_equal(copied["frozen/y"], [1, 1, 1])
 
 
 def test_where_devices_are_full_the_copy_is_on_the_host(monkeypatch):
+    monkeypatch.setattr(arrays, "on_host", lambda leaf: False)
     monkeypatch.setattr(arrays, "has_room", lambda leaves: False)
     original, key = jnp.arange(300_000.0), jax.random.key(3)
-    copied = arrays.copy({"params/x": original, "root_rng": key})
+    copied = arrays.copy({"params/x": original, "root_rng": key}, {})
     assert isinstance(copied["params/x"], np.ndarray)
     assert jnp.issubdtype(copied["root_rng"].dtype, jax.dtypes.prng_key)
     jax.jit(lambda x: x * 0, donate_argnums=0)(original)
     np.testing.assert_array_equal(copied["params/x"], np.arange(300_000.0))
+
+
+def test_what_lies_on_several_devices_or_on_others_is_not_on_the_host():
+    assert arrays.on_host(jnp.ones(3))
+
+    class Elsewhere:
+        def __init__(self, *platforms: str):
+            self.sharding, self.platform = self, platforms[0]
+            self.device_set = [self] * len(platforms)
+
+    assert not arrays.on_host(Elsewhere("cpu", "cpu"))
+    assert not arrays.on_host(Elsewhere("gpu"))
+    assert arrays.on_host(Elsewhere("cpu"))
 
 
 def test_room_is_what_devices_tell(monkeypatch):

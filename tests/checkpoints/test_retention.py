@@ -82,7 +82,7 @@ RULES = st.builds(
 
 
 @given(RULES, CHECKPOINTS, st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_whatever_the_rules_the_one_just_written_and_the_best_stay(rules, checkpoints, data):
     manifests = saved(*checkpoints)
     written = data.draw(st.sampled_from(manifests))  # not always the last of the list

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -76,6 +77,25 @@ def test_a_state_may_be_donated_as_soon_as_save_has_returned(tmp_path):
             assert saving.wait().step == n  # the step that the state had when it was saved
             assert bits(repository.load(n, like=like)) == values
     assert expected[0] != expected[1]
+
+
+def test_what_needs_a_checkpoint_waits_for_it_and_what_lists_them_does_not(tmp_path):
+    for use in (
+        lambda other: other.load(like=small_state()),
+        lambda other: other.compare("latest", small_state()),
+        lambda other: other.tag("latest", "mine"),
+        lambda other: other.delete("latest"),
+    ):
+        blocked = Blocked()
+        repository = Repository(tmp_path / "r")
+        repository.save(small_state(1), metrics={"m": blocked})
+        assert repository.latest is None
+        assert repository.steps() == []
+        threading.Timer(0.05, blocked.go.set).start()
+        use(Repository(tmp_path / "r"))  # another object, of the same process
+        assert repository.saving is None
+        repository.close()
+        shutil.rmtree(tmp_path / "r")
 
 
 def test_the_next_save_waits_for_the_one_before(tmp_path):

@@ -52,7 +52,7 @@ class Killer:
         )
         process = zygote.start(order)
         lines = self._lines()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not lines:
             assert time.monotonic() < deadline, self._errors()
             time.sleep(0.002)

@@ -111,9 +111,12 @@ class Repository:
         """Saves a state in the background.
 
         The call makes a copy on the devices, or on the host where they are full, and returns; the state
-        may be donated to the next step at once. If the checkpoint before is still being written it waits
-        for that. A failure of the disk is logged and is in the `Saving`, and never raised here without
-        ``wait``. At the end of a script Python waits for the last one.
+        may be donated to the next step at once. On a CPU memory for the copy is kept until `close`. If
+        the checkpoint before is still being written the call waits for that. A failure of the disk is
+        logged and is in the `Saving`, and never raised here without ``wait``.
+
+        Whatever loads, compares or changes checkpoints in this process waits for what is being written;
+        what lists them shows what is there. At the end of a script Python waits for the last one.
 
         Args:
           state: the state, with everything in it: frozen parameters, keys and metric states too.
@@ -130,7 +133,7 @@ class Repository:
           SaveError: with ``wait``: it could not be written.
         """
         job = job_of(state, step=step, tags=tags, metadata=metadata, metrics=metrics, data_state=data_state)
-        saving = self._writer.start(lambda: job(not wait), self._published, quiet=wait)
+        saving = self._writer.start(job, self._published, waits=wait)
         if wait:
             saving.wait()
         return saving
@@ -258,6 +261,7 @@ class Repository:
         rename: Rename | None = None,
     ) -> Restored:
         """As `load`, with the manifest, and what was restored, kept and dropped, instead of warnings."""
+        self._writer.wait()
         restored = loading.load(self._catalogue, step, Wishes(like, shardings, partial, cast, rename))
         self._conditions[_mark(restored.manifest)] = _VERIFIED
         return restored
@@ -267,6 +271,7 @@ class Repository:
 
         Values are compared by their SHA-256; for a state that waits for the device.
         """
+        self._writer.wait()
         one, other = (
             side_of(of if isinstance(of, TrainState) else self.manifest(of)) for of in (first, second)
         )
@@ -340,6 +345,7 @@ class Repository:
     def _changing(self) -> Iterator[None]:
         """Holds off whoever else would change what is listed."""
         writer = self._writer
+        writer.wait()
         try:
             writer.acquire()
             with writer.guard:

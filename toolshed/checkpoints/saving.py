@@ -67,11 +67,12 @@ class Job(NamedTuple):
 
 def job_of(
     state: Any, *, step: Any, tags: Any, metadata: Any, metrics: Any, data_state: Any
-) -> Callable[[bool], Job]:
+) -> Callable[[dict[str, Any] | None], Job]:
     """Checks what is to be saved, and gives what makes a job of it.
 
     Returns:
-      A function that copies the state's arrays, if it is given True, and gives the job.
+      A function that copies the state's arrays into the buffers that it is given, and gives the job. None
+      for no copies.
 
     Raises:
       CheckpointError: an argument cannot be saved.
@@ -92,8 +93,8 @@ def job_of(
         labels.check_json("data_state", data_state),
     )
 
-    def job(copy: bool) -> Job:
-        held = arrays.copy(leaves) if copy else leaves
+    def job(buffers: dict[str, Any] | None) -> Job:
+        held = leaves if buffers is None else arrays.copy(leaves, buffers)
         return Job(held["step"] if step is None else step, held, *described, *checked)
 
     return job
@@ -185,7 +186,9 @@ class Writer:
         self.guard = threading.RLock()
         self.pid = os.getpid()
         self._turn = threading.Lock()
+        self._buffers: dict[str, Any] = {}
         self._saving: Saving | None = None
+        self._thread: threading.Thread | None = None
 
     @property
     def saving(self) -> Saving | None:
@@ -207,8 +210,8 @@ class Writer:
 
     def wait(self) -> None:
         """Waits for what is being written, however it ends."""
-        saving = self._saving
-        if saving is not None:
+        saving, thread = self._saving, self._thread
+        if saving is not None and thread is not None and thread.ident is not None:
             with contextlib.suppress(CheckpointError):
                 saving.wait()
 
@@ -216,17 +219,22 @@ class Writer:
         """Waits for what is being written and gives the lock up."""
         with self._turn:
             self.wait()
+            self._buffers.clear()
             self.lock.release()
 
     def start(
-        self, job: Callable[[], Job], published: Callable[[Manifest], None], *, quiet: bool = False
+        self,
+        job: Callable[[dict[str, Any] | None], Job],
+        published: Callable[[Manifest], None],
+        *,
+        waits: bool = False,
     ) -> Saving:
         """Starts to write, after what is being written now.
 
         Args:
-          job: makes what is to be written; called once it is this one's turn.
+          job: makes what is to be written, as `job_of` gives it; called once it is this one's turn.
           published: called after the checkpoint is there; what it raises is logged.
-          quiet: do not log a failure, for the caller raises it.
+          waits: the caller waits for the end: nothing is copied, and a failure is for it to raise.
 
         Raises:
           RepositoryLockedError: another process writes there.
@@ -236,17 +244,20 @@ class Writer:
             self.wait()
             try:
                 self.acquire()
-                made = job()
+                made = job(None if waits else self._buffers)
             except (OSError, RuntimeError) as error:  # of the disk, or of a device without room
-                self._fail(saving, error, quiet=quiet)
+                self._fail(saving, error, quiet=waits)
                 return saving
             run = contextvars.copy_context().run
             thread = threading.Thread(
-                target=run, args=(self._run, saving, made, published, quiet), name="toolshed-save"
+                target=run, args=(self._run, saving, made, published, waits), name="toolshed-save"
             )
             _RUNNING.add(thread)
-            thread.start()
-            self._saving = saving
+            self._saving, self._thread = saving, thread  # first, for a Ctrl-C may come at any moment
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._fail(saving, error, quiet=waits)
         return saving
 
     def _run(self, saving: Saving, job: Job, published: Callable[[Manifest], None], quiet: bool) -> None:
@@ -263,11 +274,8 @@ class Writer:
         saving.finish()
 
     def _fail(self, saving: Saving, error: BaseException, *, quiet: bool) -> None:
-        told = (
-            error
-            if isinstance(error, CheckpointError)
-            else failure(f"A checkpoint was not saved in {self.layout.root}", error)
-        )
+        what = f"A checkpoint was not saved in {self.layout.root}"
+        told = error if isinstance(error, CheckpointError) else failure(what, error)
         if not quiet:
             _LOG.error("%s", told)
         saving.finish(told)
