@@ -520,8 +520,9 @@ class Run:
     def _steps_by_hand(self, n: int) -> Context:
         engine = self._engine
         try:
-            for _ in range(n - 1):
-                engine.advance()
+            last = engine.step + n - 1
+            while engine.step < last:
+                engine.advance(last)
                 engine.end_window()
                 engine.check_halt()
             context = engine.step_by_hand()
