@@ -38,7 +38,7 @@ class Control:
         self._engine = engine
         self._eval_data = eval_data
         self._check_finite = check_finite
-        self._serial = Serial(f"toolshed: {name}", stop=self._wish_stop)
+        self._serial = Serial(f"toolshed: {name}", stop=self.wish_stop)
         self._training: Training | None = None  # the newest one
         self._changing = threading.RLock()  # for the moments in which a training begins or ends
         self._conditions: tuple[Condition | None, Sequence[Watch]] = (None, ())
@@ -125,10 +125,25 @@ class Control:
     def stop(self) -> None:
         """Ends the training after the step that is under way; its goal is given up. Returns at once."""
         with self._changing:
-            self._wish_stop()
+            self.wish_stop()
             if self.under_way is None and self.status in ("paused", "failed"):
                 self._give_up()
                 self.say("stopped")
+
+    def wish_stop(self) -> None:
+        """Has the training stop after the step that is under way. Takes no lock."""
+        training = self.under_way
+        if training is not None:
+            training.wish = "stop"
+
+    def check_can_wait(self) -> None:
+        """Checks that the end of a training can be waited for here.
+
+        Raises:
+          RunError: this is the thread that trains.
+        """
+        if self._serial.is_here():
+            raise RunError("The training cannot wait for its own end. Call run.wait() from a cell.")
 
     def wait(self) -> None:
         """Returns when no training is under way.
@@ -139,8 +154,7 @@ class Control:
         """
         training = self.under_way
         if training is not None:
-            if self._serial.is_here():
-                raise RunError("The training cannot wait for its own end. Call run.wait() from a cell.")
+            self.check_can_wait()
             self._wait_until(training.over)
         self._engine.publisher.finish(told=True)
         error, self._error = self._error, None
@@ -178,11 +192,6 @@ class Control:
 
     def _give_up(self) -> None:
         self.goal, self._conditions = None, (None, ())
-
-    def _wish_stop(self) -> None:
-        training = self.under_way
-        if training is not None:
-            training.wish = "stop"
 
     def _found_nonfinite(self, step: int, loss: float) -> None:
         """Called on the publishing thread."""

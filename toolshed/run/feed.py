@@ -15,7 +15,8 @@ from toolshed.errors import DataError
 class Feed:
     """Gives batch after batch, epoch after epoch.
 
-    The stream belongs to the run from then on: whoever else iterates it moves the run's position.
+    A stream that can go back is read from where it is, with a position of the feed's own. One that cannot
+    belongs to the feed from then on.
 
     Args:
       data: a stream, a loader, a list or another iterable of batches.
@@ -24,7 +25,7 @@ class Feed:
     def __init__(self, data: Any):
         if not isinstance(data, Stream):
             data = stream(data)
-        self._stream: Stream = data
+        self._stream: Stream = data.copy() if data.goes_back else data
         self._reader: Iterator[Any] | None = None
         self._held: list[Any] = []
         self._before = data.mark()  # where the batch was that was taken last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,13 @@ from toolshed.run.engine import Engine
 from toolshed.run.events import Event, Listener
 from toolshed.run.history import History
 from toolshed.run.logged import check_logged
-from toolshed.run.parts import parts_of
+from toolshed.run.parts import (
+    check_eval_data,
+    check_name,
+    parts_of,
+    whole_number,
+    whole_number_or_none,
+)
 from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
 from toolshed.run.shown import show_in_notebook, shown_in_terminal
@@ -39,12 +46,12 @@ class Run:
     It owns a state, the place in the data, the timeline and the history. A thread of its own moves them;
     every method here asks that thread and may be called from any cell at any time. A step is done or not:
     whatever interrupts, `state` is the state after the last completed step. Nobody who looks keeps
-    training waiting for longer than a step.
+    training waiting for longer than a step. A run that nobody holds any more stops training.
 
     Args:
       *what: ``(trainer, state, data)``; ``(trainer, data)``, which makes the state from ``seed``; or
-        ``(model, optimizer, loss_fn, data)``. The data are batches: a stream, a loader, a list. They belong
-        to the run from then on, for it goes back and forth in them.
+        ``(model, optimizer, loss_fn, data)``. The data are batches: a stream, a loader, a list. They are
+        read from where they are; a run goes back and forth in them with a position of its own.
       eval_data: evaluated every ``eval_every`` steps.
       eval_every: a window, in steps: metrics gather over it, are written down and begin anew, ``until``
         and watches are asked. By default an epoch, or 100 steps where that is not known or shorter than 20.
@@ -92,31 +99,27 @@ class Run:
         check_finite: bool = True,
     ):
         trainer, state, data = parts_of(what, metrics, gradient_strategy, seed)
-        for option, number in (("eval_every", eval_every), ("snapshot_every", snapshot_every)):
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise RunError(f"{option} is {number!r}; expected a whole number from 1, or None.")
-        if norms_every is not None and (not isinstance(norms_every, int) or norms_every < 0):
-            raise RunError(f"norms_every is {norms_every!r}; expected a whole number from 0, or None.")
-        if not isinstance(snapshot_bytes, int) or snapshot_bytes < 0:
-            raise RunError(f"snapshot_bytes is {snapshot_bytes!r}; expected a whole number of bytes.")
+        snapshot_bytes = whole_number("snapshot_bytes", snapshot_bytes, 0)
+        check_eval_data(eval_data)
         state.check_alive()
-        self.name = name or f"run {next(_numbers)}"
+        self.name = f"run {next(_numbers)}" if name is None else name
+        check_name("A run", self.name)
         self._publisher = Publisher()
         self._engine = Engine(
             trainer,
             state,
             data,
             self._publisher,
-            window=eval_every,
-            norms_every=norms_every,
-            snapshot_every=snapshot_every,
+            window=whole_number_or_none("eval_every", eval_every, 1),
+            norms_every=whole_number_or_none("norms_every", norms_every, 0),
+            snapshot_every=whole_number_or_none("snapshot_every", snapshot_every, 1),
             device_budget=snapshot_bytes,
             host_budget=4 * snapshot_bytes,
         )
         self._eval_data = eval_data
         self._control = Control(self._engine, self.name, eval_data, check_finite=check_finite)
+        weakref.finalize(self, self._control.wish_stop).atexit = False
         self._context: tuple[int, str, Context] | None = None
-        self._read_hyperparameters()
 
     # --- what can be read at any time ---------------------------------------------------------------
 
@@ -170,9 +173,10 @@ class Run:
     @property
     def hyperparameters(self) -> dict[str, float]:
         """What `edit` can set, with the values that were last seen."""
-        values = dict(self._hyperparameters)
+        read, step = self._engine.hyperparameters
+        values = dict(read)
         recorded = self._last("optim/learning_rate")
-        if recorded is not None and "learning_rate" in values and recorded[0] > self._read_at:
+        if recorded is not None and "learning_rate" in values and step < recorded[0] <= self._engine.step:
             values["learning_rate"] = recorded[1]  # a watch may have changed it
         return values
 
@@ -219,7 +223,7 @@ class Run:
           RunError: ``n`` is no whole number from 1.
           Exception: what a loss function or the data raised; the steps before it are done.
         """
-        _check_count("n", n, 1)
+        n = whole_number("n", n, 1)
         return self._control.ask_at_rest(lambda: self._steps_by_hand(n))
 
     def train(
@@ -245,7 +249,7 @@ class Run:
           Exception: with ``wait``, what stopped the training, as `wait` does.
         """
         if steps is not None:
-            _check_count("steps", steps, 0)
+            steps = whole_number("steps", steps, 0)
         waits = not place.is_watched() if wait is None else wait
         if waits and steps is None and until is None and not watch:
             raise RunError(
@@ -259,6 +263,8 @@ class Run:
                 " toolshed.until.metric('eval/accuracy', above=0.97)."
             )
         self._control.check_rests()
+        if waits:
+            self._control.check_can_wait()
         if watches:
             self._control.ask(lambda: start_watches(watches, self._engine.live_state(), self._eval_data))
         self._control.begin(steps, until, watches)
@@ -319,14 +325,15 @@ class Run:
           RunError: it is no number, or the run writes values of this name itself.
         """
         check_logged(name, value, self._engine.own_names)
+        self._publisher.let_catch_up()
         self._publisher.values(self._engine.step, lambda: {name: value})
 
     # --- back and forth -----------------------------------------------------------------------------
 
     def back(self, n: int = 1) -> None:
         """Goes ``n`` steps back. A training in the background is paused first."""
-        _check_count("n", n, 1)
-        self._control.ask_at_rest(lambda: self._goto(self._engine.step - n))
+        n = whole_number("n", n, 1)
+        self._control.ask_at_rest(lambda: self._engine.goto(self._engine.step - n))
 
     def goto(self, step: int, branch: str | None = None) -> None:
         """Goes to the state at a step that was made, back or forth, bit for bit.
@@ -342,8 +349,8 @@ class Run:
           RunError: there is no such step.
           DataError: the data can be read only forwards.
         """
-        _check_count("step", step, 0)
-        self._control.ask_at_rest(lambda: self._goto(step, branch))
+        step = whole_number("step", step, 0)
+        self._control.ask_at_rest(lambda: self._engine.goto(step, branch))
 
     def fork(self, name: str | None = None) -> None:
         """Begins a branch at the present step, and goes on there."""
@@ -351,7 +358,7 @@ class Run:
 
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
-        _check_count("step", step, 1)
+        step = whole_number("step", step, 1)
         return self._control.ask(lambda: self._engine.explain(step, branch), moves=True)
 
     # --- edits --------------------------------------------------------------------------------------
@@ -376,7 +383,7 @@ class Run:
         Returns:
           What was kept, dropped and new, by path.
         """
-        return self._control.ask_at_rest(lambda: self._edit_model(fn))
+        return self._control.ask_at_rest(lambda: self._engine.edit_model(fn))
 
     # --- buttons ------------------------------------------------------------------------------------
 
@@ -412,23 +419,9 @@ class Run:
             self._context = (*here, engine.explain(engine.step))
         return self._context[2]
 
-    def _goto(self, step: int, branch: str | None = None) -> None:
-        self._engine.goto(step, branch)
-        self._read_hyperparameters()
-
     def _edit(self, values: Mapping[str, Any]) -> None:
         self._engine.edit(values)
-        self._read_hyperparameters()
         self._control.say(self._control.status, self._control.message)
-
-    def _edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
-        change = self._engine.edit_model(fn)
-        self._read_hyperparameters()
-        return change
-
-    def _read_hyperparameters(self) -> None:
-        """Waits for the device."""
-        self._hyperparameters, self._read_at = self._engine.hyperparameters(), self._engine.step
 
     def _ipython_display_(self) -> None:
         show_in_notebook(self)
@@ -442,11 +435,6 @@ class Run:
         loss = self._last("train/loss")
         value = f", loss {loss[1]:.4g}" if loss is not None and math.isfinite(loss[1]) else ""
         return f"Run({self.name!r}: {progress.status}, step {progress.step:,}{goal}{value})"
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise RunError(f"{name} is {value!r}; expected a whole number from {least}.")
 
 
 def _checked_watches(watch: Any) -> tuple[Watch, ...]:
