@@ -183,6 +183,8 @@ class Engine:
     def begin_training(self) -> None:
         """Starts the clock."""
         self._started = time.monotonic()
+        self._counted = self.step
+        self.publisher.begin(Pace(self.step, self._examples, self.elapsed))
         self._next_flush = self._started
         self._next_snapshot = self._started + _SNAPSHOT_EVERY
 
@@ -212,7 +214,6 @@ class Engine:
         self.elapsed += time.monotonic() - self._started
         self.flush()
         self._tell_pace()
-        self.publisher.rest()
 
     def _tell_pace(self) -> None:
         self._examples += (self.step - self._counted) * examples_in(self._batch)
@@ -395,6 +396,9 @@ class Engine:
         snapshot = self.timeline.nearest(part, self.step)
         done, tape = snapshot.step, self._quick.tape()
         if self.feed.goes_back:
+            self.publisher.finish()  # what was recorded after the last values that are written may be lost
+            written = max(part.start, self.publisher.last_step(part.name))
+            snapshot = self.timeline.nearest(part, min(self.step, written))
             done = self._last_whole(part, snapshot)
             self._stepper = self._make_again(part, snapshot, done, tape)
         else:

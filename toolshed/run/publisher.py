@@ -72,6 +72,7 @@ class Publisher:
         self._telling = Serial("toolshed: events")
         self._refused: set[str] = set()
         self._paces: collections.deque[Pace] = collections.deque()
+        self._begun = False  # whether the first of them is from before the first step of a training
         self._written = 0.0  # seconds of training when a speed was written last
 
     def event(self, kind: str, step: int, branch: str, text: str, **data: Any) -> None:
@@ -188,6 +189,9 @@ class Publisher:
         if self._paces and pace.step < self._paces[-1].step:
             self._paces.clear()
         self._paces.append(pace)
+        if self._begun and len(self._paces) > 2 and pace.step > self._paces[1].step:
+            self._paces.popleft()
+            self._begun = False
         while len(self._paces) > 2 and pace.elapsed - self._paces[0].elapsed > _SPEED_OVER:
             self._paces.popleft()
         first = self._paces[0]
@@ -200,9 +204,11 @@ class Publisher:
             self._written = pace.elapsed
             self._write_speed(pace.step)
 
-    def rest(self) -> None:
-        """Training pauses, so that the time until it goes on counts for no speed."""
+    def begin(self, pace: Pace) -> None:
+        """Training begins. Until more is known its speed is the mean since then, compiling included."""
         self._paces.clear()
+        self._paces.append(pace)
+        self._begun = True
 
     def _write_speed(self, step: int) -> None:
         speeds = {
