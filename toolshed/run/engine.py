@@ -16,6 +16,7 @@ from toolshed.paths import describe
 from toolshed.run.edits import ModelChange, change_model, editable, set_values
 from toolshed.run.events import plain
 from toolshed.run.feed import Feed, examples_in
+from toolshed.run.parts import check_name
 from toolshed.run.publisher import OWN_NAMES, Pace, Publisher
 from toolshed.run.recording import recording_for
 from toolshed.run.replay import first_difference, first_leaf, is_whole
@@ -50,6 +51,7 @@ class Engine:
     Attributes:
       step: number of steps done.
       elapsed: seconds of training.
+      hyperparameters: what can be set, with the values that were last read, and the step of then.
       within: what it is in the middle of, in words; empty between two steps.
       halts: set by any thread to have what is made again, or by hand, end after the present step.
     """
@@ -74,6 +76,7 @@ class Engine:
         self.window = window or (length if length and length >= 20 else 100)
         self.step = int(state.step)
         self.elapsed = 0.0
+        self.hyperparameters: tuple[dict[str, float], int] = {}, self.step
         self.within = ""
         self.halts = False
         self._snapshot_every = snapshot_every
@@ -92,6 +95,7 @@ class Engine:
         self._next_flush = self._next_snapshot = 0.0
         self._started = 0.0
         self._together = 1  # steps in a call, at the most; set by how long they take
+        self.read_hyperparameters()
 
     # --- the state ----------------------------------------------------------------------------------
 
@@ -103,9 +107,10 @@ class Engine:
         """The same, in memory that the next step takes."""
         return self._stepper.state
 
-    def hyperparameters(self) -> dict[str, float]:
-        """What can be set, and its value now. Waits for the device."""
-        return {name: float(value) for name, value in editable(self._stepper.state).items()}
+    def read_hyperparameters(self) -> None:
+        """Reads what can be set. Waits for the device."""
+        found = editable(self._stepper.state)
+        self.hyperparameters = {name: float(value) for name, value in found.items()}, self.step
 
     @property
     def own_names(self) -> frozenset[str]:
@@ -195,6 +200,8 @@ class Engine:
     def begin_training(self) -> None:
         """Starts the clock."""
         self._started = time.monotonic()
+        self._counted = self.step
+        self.publisher.begin(Pace(self.step, self._examples, self.elapsed))
         self._next_flush = self._started
         self._next_snapshot = self._started + _SNAPSHOT_EVERY
 
@@ -225,7 +232,6 @@ class Engine:
         self.elapsed += time.monotonic() - self._started
         self.flush()
         self._tell_pace()
-        self.publisher.rest()
 
     def _tell_pace(self) -> None:
         self._examples += (self.step - self._counted) * examples_in(self._batch)
@@ -277,6 +283,7 @@ class Engine:
             raise StateError(f"Expected a watch to give a TrainState or None, got {describe(state)}.")
         self._stepper = Stepper(state)
         self.take_snapshot(pinned=True)
+        self.read_hyperparameters()
 
     # --- back and forth -----------------------------------------------------------------------------
 
@@ -295,6 +302,7 @@ class Engine:
         self.step = self._counted = step
         self.timeline.current = part.name
         self.publisher.switch(part.name)
+        self.read_hyperparameters()
         self.tell("moved", f"went from step {left:,} to step {step:,}", **{"from": left, "to": step})
 
     def explain(self, step: int, branch: str | None = None) -> Context:
@@ -319,8 +327,7 @@ class Engine:
     def fork(self, name: str | None) -> str:
         """Begins a branch here, and gives its name."""
         name = self.timeline.free_name(self.timeline.current) if name is None else name
-        if not isinstance(name, str) or not name.strip() or len(name.splitlines()) > 1:
-            raise RunError(f"A branch is to be called {name!r}; expected a name in one line.")
+        check_name("A branch", name)
         if name in self.timeline.segments:
             raise RunError(f"There is a branch {name!r} already; choose another name.")
         self.flush()
@@ -413,6 +420,9 @@ class Engine:
         snapshot = self.timeline.nearest(part, self.step)
         done, tape = snapshot.step, self._quick.tape()
         if self.feed.goes_back:
+            self.publisher.finish()  # what was recorded after the last values that are written may be lost
+            written = max(part.start, self.publisher.last_step(part.name))
+            snapshot = self.timeline.nearest(part, min(self.step, written))
             done = self._last_whole(part, snapshot)
             self._stepper = self._make_again(part, snapshot, done, tape)
         else:
@@ -449,6 +459,7 @@ class Engine:
             old = float(before[name])
             words = f"{name}: {old:.6g} → {new:.6g}"
             self.tell("edited", words, name=name, old=plain(old), new=plain(new))
+        self.read_hyperparameters()
 
     def edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         """Changes the model here and now."""

@@ -247,7 +247,8 @@ class Timeline:
 
 def size_of(state: TrainState) -> int:
     """Bytes of what a step changes in a state."""
-    changing = (state.params, state.opt_state, state.model_state, state.loss_fn_state)
+    metrics = None if state.metrics is None else state.metrics.states
+    changing = (state.params, state.opt_state, state.model_state, state.loss_fn_state, metrics)
     return sum(leaf.nbytes for leaf in jax.tree.leaves(changing) if hasattr(leaf, "nbytes"))
 
 
