@@ -13,6 +13,7 @@ jaxtyping.install_import_hook(
         "toolshed.models",
         "toolshed.state.optimizer",
         "toolshed.gradients",
+        "toolshed.insight",
         "toolshed.metrics",
         "toolshed.data.text",
         "toolshed.data.handwriting",

@@ -1,0 +1,7 @@
+"""Questions about a state or a step, answered with numbers; nothing is drawn and nothing changes."""
+
+from toolshed.insight.statistics import LeafStatistics as LeafStatistics
+from toolshed.insight.statistics import leaf_statistics as leaf_statistics
+from toolshed.insight.summary import HISTOGRAM_EDGES as HISTOGRAM_EDGES
+from toolshed.insight.summary import LeafSummary as LeafSummary
+from toolshed.insight.summary import combine as combine
