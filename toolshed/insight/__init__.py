@@ -1,5 +1,8 @@
 """Questions about a state or a step, answered with numbers; nothing is drawn and nothing changes."""
 
+from toolshed.insight.difference import LeafDifference as LeafDifference
+from toolshed.insight.difference import TreeDifference as TreeDifference
+from toolshed.insight.difference import tree_diff as tree_diff
 from toolshed.insight.statistics import LeafStatistics as LeafStatistics
 from toolshed.insight.statistics import leaf_statistics as leaf_statistics
 from toolshed.insight.summary import HISTOGRAM_EDGES as HISTOGRAM_EDGES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,12 +16,34 @@ _SMALL = 1 << 20  # arrays with fewer values are copied together, up to so many 
 _FEWEST_LINES = 64
 
 
-class _Place(NamedTuple):
-    """What arrays must share to be measured in one call."""
+class Place(NamedTuple):
+    """What arrays share that are measured in one call.
 
-    wide: bool
+    Attributes:
+      form: the format in which they are.
+      sharding: where they lie; None for the host.
+      one_cpu: whether that is a single CPU.
+    """
+
+    form: measure.Format
     sharding: Any
     one_cpu: bool
+
+    def entered(self) -> Any:
+        """A context in which jax knows types of 64 bits, if they are needed."""
+        return jax.enable_x64(True) if self.form is measure.DOUBLE else contextlib.nullcontext()
+
+
+class Lines(NamedTuple):
+    """How the arrays of a pack lie in its lines.
+
+    Attributes:
+      filled: how many values of each line are no padding, int32[lines].
+      rows: to which array each line belongs, int32[lines].
+    """
+
+    filled: np.ndarray
+    rows: np.ndarray
 
 
 def measure_leaves(leaves: Mapping[str, Leaf]) -> dict[str, np.ndarray]:
@@ -30,53 +52,58 @@ def measure_leaves(leaves: Mapping[str, Leaf]) -> dict[str, np.ndarray]:
     Args:
       leaves: numbers, none of them empty.
     """
-    arrays = {name: _one_copy(leaf.array) for name, leaf in leaves.items()}
-    calls = list(_calls(arrays))
-    words = [_measure([arrays[name] for name in names], place) for names, place in calls]
+    arrays = {name: one_copy(leaf.array) for name, leaf in leaves.items()}
+    places = {name: place_of(array) for name, array in arrays.items()}
+    return fetch(
+        (names, _measure([arrays[name] for name in names], place)) for names, place in calls(arrays, places)
+    )
+
+
+def fetch(measured: Iterable[tuple[list[str], jax.Array]]) -> dict[str, np.ndarray]:
+    """The rows of several calls by name, in one transfer."""
+    measured = list(measured)
+    fetched = jax.device_get([rows for _, rows in measured])
     return {
         name: row
-        for (names, _), rows in zip(calls, jax.device_get(words), strict=True)
-        for name, row in zip(names, rows, strict=False)  # a pack has room for more
+        for (names, _), rows in zip(measured, fetched, strict=True)
+        for name, row in zip(names, rows, strict=False)  # a pack has room for more arrays than it holds
     }
 
 
-def _measure(arrays: list[Any], place: _Place) -> jax.Array:
-    with jax.enable_x64(True) if place.wide else contextlib.nullcontext():
-        if not _is_small(arrays[0]):
+def _measure(arrays: list[Any], place: Place) -> jax.Array:
+    with place.entered():
+        if not is_small(arrays[0]):
             return measure.measure_whole(arrays[0], one_cpu=place.one_cpu)
-        lines = [-(-array.size // measure.WIDTH) for array in arrays]
-        room = max(_FEWEST_LINES, 1 << (sum(lines) - 1).bit_length())
-        filled = [array.size - measure.WIDTH * np.arange(n) for array, n in zip(arrays, lines, strict=True)]
-        rows = np.repeat(np.arange(len(arrays)), lines)
-        spare = (0, room - len(rows))
-        return measure.measure_packed(
-            measure.pack(arrays, lines=room),
-            np.pad(np.concatenate(filled), spare).astype(np.int32),
-            np.pad(rows, spare, mode="edge").astype(np.int32),
-            one_cpu=place.one_cpu,
-        )
+        lines = lines_of(arrays)
+        packed = measure.pack(arrays, lines=len(lines.rows), form=place.form)
+        return measure.measure_packed(packed, *lines, one_cpu=place.one_cpu)
 
 
-def _one_copy(array: Any) -> Any:
-    """One of the copies of an array that several devices hold whole."""
-    if isinstance(array, jax.Array) and len(array.sharding.device_set) > 1 and array.is_fully_replicated:
-        return array.addressable_data(0)
-    return array
+def lines_of(arrays: Sequence[Any]) -> Lines:
+    """How arrays are going to lie in a pack. The number of lines is one of a few, to compile seldom."""
+    counts = [-(-array.size // measure.WIDTH) for array in arrays]
+    filled = [array.size - measure.WIDTH * np.arange(n) for array, n in zip(arrays, counts, strict=True)]
+    rows = np.repeat(np.arange(len(arrays)), counts)
+    spare = (0, max(_FEWEST_LINES, 1 << (len(rows) - 1).bit_length()) - len(rows))
+    return Lines(
+        np.pad(np.concatenate(filled), spare).astype(np.int32),
+        np.pad(rows, spare, mode="edge").astype(np.int32),
+    )
 
 
-def _calls(arrays: Mapping[str, Any]) -> Iterator[tuple[list[str], _Place]]:
-    """The leaves in groups that are measured in one call.
+def calls(arrays: Mapping[str, Any], places: Mapping[str, Place]) -> Iterator[tuple[list[str], Place]]:
+    """The names of arrays in groups that are measured in one call: small ones together, others alone.
 
     Many arrays of one shape fill groups of their own, which are compiled once; what is left over of all
     shapes shares groups.
     """
-    alike: dict[tuple[_Place, Any, Any], list[str]] = {}
+    alike: dict[tuple[Place, Any, Any], list[str]] = {}
     for name, array in arrays.items():
-        if _is_small(array):
-            alike.setdefault((_place(array), array.dtype, array.shape), []).append(name)
+        if is_small(array):
+            alike.setdefault((places[name], array.dtype, array.shape), []).append(name)
         else:
-            yield [name], _place(array)
-    left_over: dict[_Place, list[str]] = {}
+            yield [name], places[name]
+    left_over: dict[Place, list[str]] = {}
     for (place, _, shape), names in alike.items():
         together = min(measure.TOGETHER, _SMALL // int(np.prod(shape)))
         whole = len(names) - len(names) % together
@@ -87,7 +114,7 @@ def _calls(arrays: Mapping[str, Any]) -> Iterator[tuple[list[str], _Place]]:
 
 
 def _cut(names: list[str], arrays: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Groups of at most so many leaves and so many values."""
+    """Groups of at most so many arrays and so many values."""
     group: list[str] = []
     values = 0
     for name in names:
@@ -100,17 +127,25 @@ def _cut(names: list[str], arrays: Mapping[str, Any]) -> Iterator[list[str]]:
         yield group
 
 
-def _is_small(array: Any) -> bool:
+def one_copy(array: Any) -> Any:
+    """One of the copies of an array that several devices hold whole; any other array as it is."""
+    if isinstance(array, jax.Array) and len(array.sharding.device_set) > 1 and array.is_fully_replicated:
+        return array.addressable_data(0)
+    return array
+
+
+def is_small(array: Any) -> bool:
     """True for an array that may be copied: it is small, and lies on one device."""
     if isinstance(array, jax.Array) and len(array.sharding.device_set) > 1:
         return False
     return array.size < _SMALL
 
 
-def _place(array: Any) -> _Place:
-    wide = measure.format_of(array.dtype) is measure.DOUBLE
+def place_of(array: Any) -> Place:
+    """Where an array lies, and the format in which it is measured."""
+    form = measure.format_of(array.dtype)
     if not isinstance(array, jax.Array):
-        return _Place(wide, None, jax.default_backend() == "cpu")
+        return Place(form, None, jax.default_backend() == "cpu")
     devices = array.sharding.device_set
     on_cpu = next(iter(devices)).platform == "cpu"
-    return _Place(wide, array.sharding, on_cpu and len(devices) == 1)
+    return Place(form, array.sharding, on_cpu and len(devices) == 1)

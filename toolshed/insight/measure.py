@@ -81,16 +81,15 @@ def measure_whole(array: Array, *, one_cpu: bool) -> Shaped[Array, "1 words"]:
     Returns:
       Its row, uint32[1, WORDS]; uint64 for types of 64 bits.
     """
-    return _measure(_plain(array), _Whole(one_cpu), format_of(array.dtype))
+    return _measure(plain(array, format_of(array.dtype)), Whole(one_cpu), format_of(array.dtype))
 
 
-@functools.partial(jax.jit, static_argnames="lines")
-def pack(arrays: Sequence[Array], *, lines: int) -> Float[Array, "lines w"]:
-    """Small arrays of one format, one after the other in lines of `WIDTH`; each begins a new line."""
-    form = format_of(arrays[0].dtype)
+@functools.partial(jax.jit, static_argnames=("lines", "form"))
+def pack(arrays: Sequence[Array], *, lines: int, form: Format) -> Float[Array, "lines w"]:
+    """Small arrays in one format, one after the other in lines of `WIDTH`; each begins a new line."""
     pieces = []
     for array in arrays:
-        pieces += [_plain(array).ravel(), np.zeros(-array.size % WIDTH, form.floating)]
+        pieces += [plain(array, form).ravel(), np.zeros(-array.size % WIDTH, form.floating)]
     length = sum(piece.size for piece in pieces)
     pieces.append(np.zeros(lines * WIDTH - length, form.floating))
     return jnp.concatenate(pieces).reshape(lines, WIDTH)
@@ -115,12 +114,11 @@ def measure_packed(
     Returns:
       A row for each array, as `measure_whole` gives it, [TOGETHER, WORDS].
     """
-    return _measure(packed, _Packed(filled, rows, one_cpu), format_of(packed.dtype))
+    return _measure(packed, Packed(filled, rows, one_cpu), format_of(packed.dtype))
 
 
-def _plain(x: Array) -> Float[Array, "..."]:
-    """The values as floating-point numbers of their format; of complex ones the magnitude."""
-    form = format_of(x.dtype)
+def plain(x: Array, form: Format) -> Float[Array, "..."]:
+    """The values as floating-point numbers of a format; of complex ones the magnitude."""
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         real, imag = jnp.abs(x.real), jnp.abs(x.imag)
         # What is compared with 0 may be subnormal, and jnp.abs of a complex number would flush it.
@@ -130,38 +128,63 @@ def _plain(x: Array) -> Float[Array, "..."]:
     return x.astype(form.floating)
 
 
-class _Whole:
-    """All values belong to one row."""
+class Whole:
+    """All values of an array belong to one row."""
 
     def __init__(self, one_cpu: bool):
         self._one_cpu = one_cpu
         self.valid = True
 
-    def sum(self, values: Float[Array, "..."]) -> Float[Array, "1"]:
+    def sum(self, values: Shaped[Array, "..."]) -> Shaped[Array, "1"]:
+        """The sum of each row."""
         return values.sum()[None]
 
+    def max(self, values: Shaped[Array, "..."]) -> Shaped[Array, "1"]:
+        """The largest value of each row."""
+        return values.max()[None]
+
+    def min(self, values: Shaped[Array, "..."]) -> Shaped[Array, "1"]:
+        """The smallest value of each row."""
+        return values.min()[None]
+
     def extremes(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """The smallest of some values and the largest of others, of each row."""
         least, largest = _extremes(low, high, tuple(range(low.ndim)), self._one_cpu)
         return least[None], largest[None]
 
     def spread(self, of_rows: Shaped[Array, "1"]) -> Shaped[Array, ""]:
+        """What belongs to a row, in a shape that meets its values."""
         return of_rows[0]
 
     def count(self, bins: Integer[Array, "..."]) -> Integer[Array, "1 bins"]:
+        """How many values of each row are in each bin."""
         if self._one_cpu:
             return jnp.zeros(WORDS - COUNTS, np.uint32).at[bins].add(1, mode="drop")[None]
         return _compare(bins, tuple(range(bins.ndim)))[None]
 
+    def positions(self, shape: tuple[int, ...]) -> Integer[Array, "..."]:
+        """The place of each value in its array, counted along the last axis first."""
+        at = jnp.zeros(shape, np.int32)
+        for axis in range(len(shape)):
+            at = at * shape[axis] + lax.broadcasted_iota(np.int32, shape, axis)
+        return at
 
-class _Packed:
-    """The lines of a pack belong to rows, several lines to one; see `measure_packed`."""
+
+class Packed:
+    """The lines of a pack belong to rows, several lines to one; see `measure_packed` and `Whole`."""
 
     def __init__(self, filled: Int32[Array, "lines"], rows: Int32[Array, "lines"], one_cpu: bool):
         self._rows, self._one_cpu = rows, one_cpu
         self.valid = np.arange(WIDTH) < filled[:, None]
 
-    def sum(self, values: Float[Array, "lines w"]) -> Float[Array, "rows"]:
+    def sum(self, values: Shaped[Array, "lines w"]) -> Shaped[Array, "rows"]:
         return self._join(jax.ops.segment_sum, values.sum(axis=1))
+
+    def max(self, values: Shaped[Array, "lines w"]) -> Shaped[Array, "rows"]:
+        return self._join(jax.ops.segment_max, values.max(axis=1))
+
+    def min(self, values: Shaped[Array, "lines w"]) -> Shaped[Array, "rows"]:
+        return self._join(jax.ops.segment_min, values.min(axis=1))
 
     def extremes(self, low: Array, high: Array) -> tuple[Array, Array]:
         low, high = _extremes(low, high, (1,), self._one_cpu)
@@ -175,6 +198,11 @@ class _Packed:
             counts = jnp.zeros((TOGETHER, WORDS - COUNTS), np.uint32)
             return counts.at[self._rows[:, None], bins].add(1, mode="drop")
         return self._join(jax.ops.segment_sum, _compare(bins, (1,)))
+
+    def positions(self, shape: tuple[int, ...]) -> Integer[Array, "lines w"]:
+        lines = lax.broadcasted_iota(np.int32, shape, 0)
+        first = self._join(jax.ops.segment_min, lines[:, 0])
+        return (lines - self.spread(first)) * WIDTH + lax.broadcasted_iota(np.int32, shape, 1)
 
     def _join(self, segment: Any, lines: Array) -> Array:
         return segment(lines, self._rows, TOGETHER, indices_are_sorted=True)
@@ -197,9 +225,7 @@ def _compare(bins: Integer[Array, "..."], axes: tuple[int, ...]) -> Integer[Arra
     return (bins[..., None] == np.arange(WORDS - COUNTS)).sum(axes, dtype=np.uint32)
 
 
-def _measure(
-    values: Float[Array, "..."], fold: _Whole | _Packed, form: Format
-) -> Shaped[Array, "rows words"]:
+def _measure(values: Float[Array, "..."], fold: Whole | Packed, form: Format) -> Shaped[Array, "rows words"]:
     bits = lax.bitcast_convert_type(values, form.signed)
     magnitude = bits & np.iinfo(form.signed).max
     finite = magnitude < form.infinity
