@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,58 @@ from jaxtyping import Array, Float, Int32, Shaped
 from toolshed.insight import batching, measure
 from toolshed.insight.measure import Format, Packed, Whole
 
-# The words of a row: three sums of squares and what their roots are divided by, the largest distance and
-# the two values there; then how many values differ, in how many one is not finite, and the first place.
-OLD, NEW, CHANGE, SCALE, LARGEST, VALUE_A, VALUE_B, DIFFERING, NONFINITE, INDEX = range(10)
+# The words of a row: sums of squares of the old values, the new ones and the changes, the sum of products,
+# each divided by scales that follow; the largest distance and the two values there; then how many values
+# differ, in how many one is not finite, and the place of the largest distance.
+OLD, NEW, CHANGE, PRODUCT, SCALE_OLD, SCALE_NEW, SCALE, LARGEST, VALUE_A, VALUE_B = range(10)
+DIFFERING, NONFINITE, INDEX = range(10, 13)
+
+
+class Products(NamedTuple):
+    """Scalar products of two arrays, over the places where both are finite.
+
+    Attributes:
+      aa, bb, ab: Σa², Σb² and Σab.
+    """
+
+    aa: float
+    bb: float
+    ab: float
+
+    @property
+    def cosine(self) -> float:
+        """The cosine of the angle between the two; NaN where one is zero."""
+        size = math.sqrt(self.aa) * math.sqrt(self.bb)
+        return max(-1.0, min(1.0, self.ab / size)) if size else math.nan
+
+    @property
+    def norm_ratio(self) -> float:
+        """The norm of a in units of b's; NaN where both are zero, infinite where b alone is."""
+        return ratio(math.sqrt(self.aa), math.sqrt(self.bb))
+
+
+def ratio(a: float, b: float) -> float:
+    """``a / b`` for lengths: infinite where b alone is zero, NaN where both are."""
+    return a / b if b else math.nan if not a or math.isnan(a) else math.inf
+
+
+def floats(words: np.ndarray) -> list[float]:
+    """Those words of a row that are numbers with a fraction: all before `DIFFERING`."""
+    kind = np.float64 if words.itemsize == 8 else np.float32
+    return words[:DIFFERING].view(kind).astype(np.float64).tolist()
+
+
+def products(words: np.ndarray) -> Products:
+    """The scalar products of a pair of arrays."""
+    found = floats(words)
+    a, b = found[SCALE_OLD], found[SCALE_NEW]
+    return Products(found[OLD] * a * a, found[NEW] * b * b, found[PRODUCT] * a * b)
+
+
+def relative_change(words: np.ndarray) -> float:
+    """‖b - a‖ / ‖a‖ of a pair of arrays."""
+    found = floats(words)
+    return ratio(math.sqrt(found[CHANGE]) * found[SCALE], math.sqrt(found[OLD]) * found[SCALE_OLD])
 
 
 def compare_arrays(
@@ -113,11 +163,21 @@ def _words(a: Array, b: Array, tolerances: Array, fold: Whole | Packed, form: Fo
     there = (positions == fold.spread(index)) & fold.valid
     values = [fold.sum(jnp.where(there, x, 0)) for x in (a, b)]
 
-    scale = fold.max(jnp.where(finite, jnp.maximum(jnp.abs(a), jnp.abs(b)), 0))
-    scale = jnp.where(scale > 0, scale, 1)
-    old, new = (jnp.where(finite, x / fold.spread(scale), 0) for x in (a, b))
-    squares = [fold.sum(x * x) for x in (old, new, new - old)]
-    floats = jnp.stack([*squares, scale, fold.max(distance), *values], axis=1)
+    sums, scales = _sums(a, b, finite, fold)
+    numbers = jnp.stack([*sums, *scales, fold.max(distance), *values], axis=1)
     nonfinite = fold.sum(differ & ~finite)
     counts = jnp.stack([fold.sum(differ), nonfinite, index], axis=1).astype(form.unsigned)
-    return jnp.concatenate([lax.bitcast_convert_type(floats, form.unsigned), counts], axis=1)
+    return jnp.concatenate([lax.bitcast_convert_type(numbers, form.unsigned), counts], axis=1)
+
+
+def _sums(a: Array, b: Array, finite: Array, fold: Whole | Packed) -> tuple[list[Array], list[Array]]:
+    """The sums of squares and of products, scaled so that nothing overflows, and their scales."""
+    sizes = [jnp.where(finite, jnp.abs(x), 0) for x in (a, b)]
+    largest = [fold.max(size) for size in sizes]
+    scales = [jnp.where(x > 0, x, 1) for x in (*largest, jnp.maximum(*largest))]
+    old, new = (
+        jnp.where(finite, x / fold.spread(scale), 0) for x, scale in zip((a, b), scales[:2], strict=True)
+    )
+    common = fold.spread(scales[2])
+    change = jnp.where(finite, b / common - a / common, 0)
+    return [fold.sum(x) for x in (old * old, new * new, change * change, old * new)], scales

@@ -13,17 +13,7 @@ import numpy as np
 
 from toolshed import paths
 from toolshed.errors import StateError, ToolshedError
-from toolshed.insight.compare import (
-    CHANGE,
-    DIFFERING,
-    INDEX,
-    LARGEST,
-    NONFINITE,
-    OLD,
-    VALUE_A,
-    VALUE_B,
-    compare_arrays,
-)
+from toolshed.insight import compare
 from toolshed.insight.leaves import DELETED, KEY, NUMBERS, OTHER, TRACED, Leaf, leaves_of
 from toolshed.insight.structure import mismatches, short
 from toolshed.insight.tables import number, table
@@ -206,12 +196,11 @@ def _equal_objects(a: Any, b: Any) -> bool:
 def _in_values(pairs: Mapping[str, tuple[Leaf, Leaf]], rtol: float, atol: float) -> Iterator[LeafDifference]:
     pairs = {path: pair for path, pair in pairs.items() if _is_comparable(*pair)}
     old, new = ({path: _real(pair[i].array) for path, pair in pairs.items()} for i in range(2))
-    for path, words in compare_arrays(old, new, rtol=rtol, atol=atol).items():
+    for path, words in compare.compare_arrays(old, new, rtol=rtol, atol=atol).items():
         a, b = pairs[path]
         same_dtype = a.array.dtype == b.array.dtype
-        if words[DIFFERING] or not same_dtype:
-            what = "values" if same_dtype else "dtype"
-            yield _of_words(path, what, a, b, words)
+        if words[compare.DIFFERING] or not same_dtype:
+            yield _of_words(path, "values" if same_dtype else "dtype", a, b, words)
 
 
 def _real(array: Any) -> Any:
@@ -227,23 +216,20 @@ def _parts(array: jax.Array) -> jax.Array:
 
 
 def _of_words(path: str, what: str, a: Leaf, b: Leaf, words: np.ndarray) -> LeafDifference:
-    floating = np.float64 if words.itemsize == 8 else np.float32
-    numbers = words[: VALUE_B + 1].view(floating).astype(np.float64)
-    old, change = math.sqrt(numbers[OLD]), math.sqrt(numbers[CHANGE])
-    nonfinite, differing, at = (int(words[i]) for i in (NONFINITE, DIFFERING, INDEX))
-    relative = change / old if old else (math.inf if change else 0.0)
-    is_complex = np.issubdtype(a.array.dtype, np.complexfloating)
+    numbers = compare.floats(words)
+    relative = compare.relative_change(words)
+    at = int(words[compare.INDEX]) // (2 if np.issubdtype(a.array.dtype, np.complexfloating) else 1)
     return LeafDifference(
         path,
         what,
         a.description,
         b.description,
-        differing=differing,
+        differing=int(words[compare.DIFFERING]),
         count=a.count,
-        relative=math.inf if nonfinite else relative,
-        largest=float(numbers[LARGEST]),
-        index=tuple(int(i) for i in np.unravel_index(at // (2 if is_complex else 1), a.shape)),
-        values=(float(numbers[VALUE_A]), float(numbers[VALUE_B])),
+        relative=math.inf if words[compare.NONFINITE] else 0.0 if math.isnan(relative) else relative,
+        largest=numbers[compare.LARGEST],
+        index=tuple(int(i) for i in np.unravel_index(at, a.shape)),
+        values=(numbers[compare.VALUE_A], numbers[compare.VALUE_B]),
     )
 
 

@@ -131,5 +131,4 @@ def _row(leaf: LeafSummary) -> list[str]:
         return [leaf.path, leaf.description, *("" for _ in _COLUMNS), leaf.kind]
     numbers = [number(value) for value in (leaf.norm, leaf.mean, leaf.std, leaf.min, leaf.max)]
     zeros = f"{leaf.sparsity:.1%}" if leaf.zeros else ""
-    bad = [f"{n:,} {name}" for n, name in ((leaf.nan, "NaN"), (leaf.posinf, "+∞"), (leaf.neginf, "-∞")) if n]
-    return [leaf.path, leaf.description, *numbers, zeros, ", ".join(bad)]
+    return [leaf.path, leaf.description, *numbers, zeros, ", ".join(leaf.concerns)]

@@ -93,6 +93,12 @@ class LeafSummary:
         return self.nan + self.posinf + self.neginf
 
     @property
+    def concerns(self) -> list[str]:
+        """What is not finite, in words: ``["3 NaN", "1 +∞"]``."""
+        counts = ((self.nan, "NaN"), (self.posinf, "+∞"), (self.neginf, "-∞"))
+        return [f"{count:,} {name}" for count, name in counts if count]
+
+    @property
     def finite(self) -> bool:
         """True if no value is NaN or infinite."""
         return not self.nonfinite
