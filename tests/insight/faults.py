@@ -264,12 +264,12 @@ def a_rule_of_one_s_own_on_the_way_back():
         return scaled(x), None
 
     def backward(_, g):
-        return (g * 1e30 * 1e30,)  # FAULT
+        return (g * 1e30 * 1e30,)
 
     scaled.defvjp(forward, backward)
 
     def f(x):
-        return scaled(x.sum()) ** 2
+        return scaled(x.sum()) ** 2  # FAULT: jax notes the call, not the line of the rule
 
     return jax.grad(f), X
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from toolshed.errors import ToolshedError
-from toolshed.insight.objective import Objective
+from toolshed.insight.objectives import Objective
 
 Loss = Callable[[Any], jax.Array]
 

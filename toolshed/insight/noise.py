@@ -17,7 +17,7 @@ from toolshed.errors import BatchError, ToolshedError
 from toolshed.gradients import GradientStrategy
 from toolshed.gradients.parts import Parts
 from toolshed.insight.compare import ratio
-from toolshed.insight.objective import Objective, objective
+from toolshed.insight.objectives import Objective, objective
 from toolshed.insight.sources import loss_and_strategy
 from toolshed.insight.tables import number, table
 from toolshed.state import TrainState

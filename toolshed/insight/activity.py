@@ -15,7 +15,7 @@ from penzai import pz
 
 from toolshed import paths
 from toolshed.errors import ToolshedError
-from toolshed.insight.objective import Objective, objective
+from toolshed.insight.objectives import Objective, objective
 from toolshed.insight.statistics import leaf_statistics
 from toolshed.insight.summary import LeafSummary
 from toolshed.insight.tables import number, table
