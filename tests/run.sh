@@ -22,4 +22,4 @@ fi
 .venv/bin/ruff format --check .
 .venv/bin/pyright --pythonpath .venv/bin/python
 .venv/bin/lint-imports --no-cache
-exec .venv/bin/pytest -n 2 --dist loadgroup "$@"
+exec .venv/bin/pytest -n 2 "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LINT_IMPORTS = Path(sys.executable).parent / "lint-imports"
 HEAVY = (
     "matplotlib", "sklearn", "orbax", "ipywidgets", "anywidget", "jupyterlab",
-    "pydoc_data.topics", "penzai.deprecated.v1",
+    "pydoc_data.topics", "penzai.deprecated.v1", "torch", "torchdata", "tensorflow", "grain", "datasets",
 )  # fmt: skip
 MODULES = sorted(
     module.name
@@ -29,22 +30,48 @@ MODULES = sorted(
 PACKAGES = ["toolshed", *(name for name in MODULES if hasattr(importlib.import_module(name), "__path__"))]
 
 
-def loaded_after(code: str) -> set[str]:
-    """Which of the heavy packages are loaded in a fresh Python after some code."""
-    report = f"\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+LIFE = {
+    "toolshed was imported": "import toolshed, toolshed.cli",
+    "something was read": "assert list(toolshed.data.stream([1])) == [1]",
+    "a model was split": """
+import numpy
+from penzai import pz
+parameter = pz.Parameter(value=numpy.ones(2), label="w")
+assert list(toolshed.models.split([parameter]).params) == ["w"]
+assert not toolshed.models.is_model({})
+""",
+    "data were loaded": "toolshed.data.python_topics(); toolshed.data.digits()",
+    "the deprecated package was imported": "import penzai.deprecated.v1.pz",
+}
+"""What one Python does, a piece after another."""
+
+
+@functools.cache
+def loaded_after() -> dict[str, set[str]]:
+    """Which of the heavy packages a fresh Python has loaded after each piece of its life."""
+    report = f"print(*[name for name in {HEAVY!r} if name in sys.modules])\n"
+    code = "import sys\n" + "".join(f"{piece}\n{report}" for piece in LIFE.values())
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code + report], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
-    return set(done.stdout.split())
+    return dict(zip(LIFE, map(set, map(str.split, done.stdout.splitlines())), strict=True))
 
 
 def test_importing_toolshed_loads_nothing_heavy_that_it_does_not_need():
-    assert loaded_after("import toolshed, toolshed.cli") == set()
+    assert loaded_after()["toolshed was imported"] == set()
+
+
+def test_reading_what_a_package_gives_imports_no_package():
+    assert loaded_after()["something was read"] == set()
+
+
+def test_the_deprecated_package_is_not_imported_for_models_that_do_not_need_it():
+    assert loaded_after()["a model was split"] == set()
+    assert "penzai.deprecated.v1" in loaded_after()["the deprecated package was imported"]
 
 
 def test_what_is_heavy_is_loaded_where_it_is_used():
-    code = "import toolshed; toolshed.data.python_topics(); toolshed.data.digits()"
-    assert loaded_after(code) == {"pydoc_data.topics", "sklearn"}
+    assert loaded_after()["data were loaded"] == {"pydoc_data.topics", "sklearn"}
 
 
 # --- layers -----------------------------------------------------------------------------------------

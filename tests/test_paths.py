@@ -104,7 +104,7 @@ def overlapping(depth: int) -> st.SearchStrategy[Any]:
 
 
 @given(tree=nodes(st.recursive(st.just(0), nodes, max_leaves=12)) | overlapping(depth=3))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_each_path_that_flatten_gives_leads_back_to_its_leaf(tree):
     structure = jax.tree.structure(tree)
     tree = structure.unflatten(range(structure.num_leaves))  # all leaves different
@@ -182,7 +182,7 @@ def joined(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 @given(pattern=joined(segments), found=st.lists(joined(st.text(alphabet="ab+\n", max_size=3)), max_size=8))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_globs_agree_with_their_slow_definition(pattern, found):
     assert paths.match(pattern, found) == [path for path in found if slow_match(pattern, path)]
 

@@ -7,6 +7,7 @@ common.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -164,6 +165,21 @@ def transformer(*, stacked: bool = False, tied: bool = False, dim: int = 16) -> 
     )
     model = llamalike_common.build_llamalike_transformer(config, init_base_rng=jax.random.key(0))
     return Case(model, language_loss, language_batch())
+
+
+def dropout_transformer() -> Case:
+    """A transformer that drops a fifth of what its blocks' feed-forward layers give, at random."""
+    plain = transformer()
+    feed_forward = pz.select(plain.model).at_instances_of(pz.nn.Residual)
+    model = feed_forward.apply(lambda layer: pz.nn.Sequential([layer, pz.nn.StochasticDropout(0.2)]))
+
+    def loss_fn(*, model: Any, state: Any, rng: jax.Array, tokens: jax.Array) -> Any:
+        stream = pz.RandomStream.from_base_key(rng, offset_label="of the call")
+        return language_loss(
+            model=functools.partial(model, random_stream=stream), state=state, rng=rng, tokens=tokens
+        )
+
+    return Case(model, loss_fn, plain.batch)
 
 
 def _with_adapters(model: Any) -> Any:

@@ -3,14 +3,18 @@
 model ─ split ─▶ TrainState ─▶ step(state, batch) ─▶ (state', Context)
 """
 
+from toolshed import checkpoints as checkpoints
 from toolshed import data as data
 from toolshed import errors as errors
 from toolshed import gradients as gradients
+from toolshed import live as live
 from toolshed import losses as losses
 from toolshed import metrics as metrics
 from toolshed import models as models
 from toolshed import views as views
 from toolshed.models.capture import capture as capture
+from toolshed.run import Run as Run
+from toolshed.run import until as until
 from toolshed.state import TrainState as TrainState
 from toolshed.taps import tap as tap
 from toolshed.training import Context as Context
@@ -19,6 +23,7 @@ from toolshed.training import EarlyStopping as EarlyStopping
 from toolshed.training import KeepBest as KeepBest
 from toolshed.training import LossFunction as LossFunction
 from toolshed.training import ReduceOnPlateau as ReduceOnPlateau
+from toolshed.training import Scalar as Scalar
 from toolshed.training import Tape as Tape
 from toolshed.training import Trainer as Trainer
 from toolshed.training import TrainStep as TrainStep

@@ -1,9 +1,12 @@
-"""Batches: how many examples one holds."""
+"""Batches: how many examples one holds, and what belongs to each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 
 def batch_size(batch: Mapping[str, Any]) -> Any:
@@ -27,3 +30,19 @@ def batch_size(batch: Mapping[str, Any]) -> Any:
         if shape:
             return shape[0]
     return 1
+
+
+def over_later_axes(values: Any, shape: tuple[int, ...]) -> jax.Array | None:
+    """Values of the first axes of a shape, repeated along all later ones: a mask or weights by example.
+
+    Args:
+      values: any dtype, of the first axes of ``shape``.
+      shape: that of what they belong to.
+
+    Returns:
+      The values in that shape; None where their axes are other ones, since nothing else is broadcast.
+    """
+    values = jnp.asarray(values)
+    if values.shape != shape[: values.ndim]:
+        return None
+    return jnp.broadcast_to(values.reshape(values.shape + (1,) * (len(shape) - values.ndim)), shape)

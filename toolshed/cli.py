@@ -1,4 +1,4 @@
-"""The command ``toolshed``: open the notebooks, or see a training in the terminal."""
+"""The command ``toolshed``: open the notebooks, see a training in the terminal, look at checkpoints."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from toolshed.errors import ToolshedError
 
 FIRST_NOTEBOOK = "01_first_model.ipynb"
 
@@ -25,13 +27,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_help=False,
     )
     demo = commands.add_parser("demo", help="the first notebook's training, in the terminal")
-    demo.add_argument("--steps", type=int, default=600, help="training steps (default: %(default)s)")
+    demo.add_argument("--steps", type=int, default=10_000, help="training steps (default: %(default)s)")
+    checkpoints = commands.add_parser("checkpoints", help="what is saved in a directory of checkpoints")
+    checkpoints.add_argument("path", help="the directory")
+    checkpoints.add_argument("--verify", action="store_true", help="read all files, to see that none changed")
     chosen, options = parser.parse_known_args(arguments)
     if options and chosen.command != "lab":
         parser.error(f"unrecognized arguments: {' '.join(options)}")
     try:
-        return open_lab(options) if chosen.command == "lab" else run_demo(chosen.steps)
-    except (ImportError, ValueError) as error:
+        if chosen.command == "lab":
+            return open_lab(options)
+        if chosen.command == "checkpoints":
+            return show_checkpoints(chosen.path, verify=chosen.verify)
+        return run_demo(chosen.steps)
+    except (ImportError, ValueError, ToolshedError) as error:
         print(f"toolshed: {error}", file=sys.stderr)
         return 1
 
@@ -72,11 +81,38 @@ def open_lab(options: Sequence[str]) -> int:
     os.execv(sys.executable, command)
 
 
-def run_demo(steps: int) -> int:
-    """Trains the first notebook's model on handwritten digits and prints what it sees."""
+def _print_any_character() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack an arrow or a block
+
+
+def run_demo(steps: int) -> int:
+    """Trains the first notebook's model on handwritten digits, in sight, and prints what came of it."""
+    _print_any_character()
     from toolshed.demo import train_digits  # imports jax, which takes a while
 
     train_digits(steps)
     return 0
+
+
+def show_checkpoints(path: str, *, verify: bool) -> int:
+    """Prints what is saved in a directory. It takes no lock and changes nothing.
+
+    Returns:
+      1 if something is found to be damaged; otherwise 0.
+
+    Raises:
+      ValueError: there is no such directory.
+    """
+    _print_any_character()
+    from toolshed.checkpoints import Repository  # imports jax, which takes a while
+
+    repository = Repository(path)
+    if not repository.path.is_dir():
+        raise ValueError(f"There is no directory {repository.path}.")
+    damages = repository.verify() if verify else ()
+    print(repository)
+    for damage in damages:
+        if damage.step is None:
+            print(damage.problem)
+    return int(bool(damages))

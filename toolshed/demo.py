@@ -1,9 +1,8 @@
-"""The first notebook's training as a plain program: a penzai MLP learns handwritten digits."""
+"""The first notebook's training as a plain program: a penzai MLP learns handwritten digits, in sight."""
 
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import jax
@@ -30,33 +29,23 @@ def loss_fn(
 
 
 def train_digits(steps: int) -> float:
-    """Trains and prints loss, speed, test accuracy and a few predictions; returns the accuracy."""
+    """Trains in sight, prints losses, speed, test accuracy and a few predictions; returns the accuracy."""
     digits = toolshed.data.digits()
     train = toolshed.data.from_arrays(digits.train, batch_size=128, last="mask")
     test = toolshed.data.from_arrays(digits.test, batch_size=128, shuffle=False, last="mask")
     model = MLP.from_config(name="mlp", init_base_rng=jax.random.key(0), feature_sizes=[64, 128, 10])
     metrics = toolshed.metrics.collection(accuracy=toolshed.metrics.Accuracy(mask="batch/mask"))
     trainer = toolshed.Trainer(model, optax.adam(2e-3), loss_fn, metrics=metrics)
-    state = trainer.init(jax.random.key(1))
+    run = toolshed.Run(trainer, train, eval_data=test, seed=1, name="digits")
     print(f"{len(digits.train['label']):,} digits to learn from, {len(digits.test['label'])} to be tested on")
-    print(toolshed.views.summarize_state(state))
-    every = max(1, steps // 10)
-    last_step, last_time = 0, time.monotonic()
-
-    def report(step: int, loss: jax.Array, state: Any) -> None:
-        nonlocal last_step, last_time
-        del state
-        if step % every == 0 or step == steps:
-            value = float(loss)  # waits for the device, so that the time is that of the work
-            speed = (step - last_step) / (time.monotonic() - last_time)
-            last_step, last_time = step, time.monotonic()
-            bar = "█" * round(24 * step / steps)
-            print(f"step {step:>5,}  {bar:<24}  loss {value:.4f}  {speed:,.0f} steps/s", flush=True)
-
-    state = trainer.fit(state, train, steps=steps, report=report)
-    scores = trainer.evaluate(state, test)
+    print(toolshed.views.summarize_state(run.state), flush=True)
+    run.train(steps, wait=True)
+    if steps:
+        losses, seconds = run.history.series("train/loss").values, run.progress.elapsed
+        print(f"{steps:,} steps in {seconds:.1f} s: training loss {losses[0]:.3g} → {losses[-1]:.3g}")
+    scores = trainer.evaluate(run.state, test)
     print(f"test loss {scores['loss']:.4f}, test accuracy {scores['accuracy']:.1%}")
-    _print_predictions(trainer, state, digits.test)
+    _print_predictions(trainer, run.state, digits.test)
     return scores["accuracy"]
 
 

@@ -199,7 +199,7 @@ def equinox_arrays(task: Task) -> Contender:
     return Contender(ready, lambda params: loss_fn(params, **batch))
 
 
-def keras_fit(task: Task) -> Contender | None:
+def keras_fit(task: Task, verbose: int = 0) -> Contender | None:
     """Keras on JAX: `Model.fit` on numpy arrays, one epoch of as many batches as there are steps."""
     if "keras" not in task.models:
         return None
@@ -224,7 +224,7 @@ def keras_fit(task: Task) -> Contender | None:
 
         def run() -> Any:
             if steps:
-                model.fit(many_x, many_y, batch_size=len(x), epochs=1, shuffle=False, verbose=0)
+                model.fit(many_x, many_y, batch_size=len(x), epochs=1, shuffle=False, verbose=verbose)
             return [variable.value for variable in model.trainable_variables]
 
         return run

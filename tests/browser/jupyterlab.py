@@ -72,6 +72,7 @@ def serve(root: Path, *, theme: str = "JupyterLab Light") -> Iterator[Server]:
         "--allow-root",
         f"--ServerApp.root_dir={root}",
         "--expose-app-in-browser",
+        "--JupyterNotebookApp.expose_app_in_browser=True",  # Notebook 7, at /notebooks
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     home.mkdir(exist_ok=True)
@@ -91,7 +92,7 @@ def serve(root: Path, *, theme: str = "JupyterLab Light") -> Iterator[Server]:
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
@@ -122,9 +123,11 @@ def run_all(page: Any) -> None:
     page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
 
-def command(page: Any, name: str) -> None:
+def command(page: Any, name: str, **arguments: Any) -> None:
     """Executes one of JupyterLab's commands and waits for it."""
-    page.evaluate("async (name) => { await window.jupyterapp.commands.execute(name); }", name)
+    page.evaluate(
+        "async ([name, args]) => { await window.jupyterapp.commands.execute(name, args); }", [name, arguments]
+    )
 
 
 def outputs(page: Any) -> list[dict[str, Any]]:
@@ -185,3 +188,31 @@ def wait_until_busy(page: Any) -> None:
 def wait_until_idle(page: Any) -> None:
     """Waits until the kernel has nothing to do."""
     _wait_for_status(page, "idle")
+
+
+def cell_text(page: Any, index: int) -> str:
+    """What one cell printed."""
+    return page.evaluate(
+        """(index) => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells[index].outputs
+            .map(output => [output.text ?? []].flat().join("")).join("").trim()""",
+        index,
+    )
+
+
+def ask_kernel(page: Any, expression: str) -> str:
+    """The repr of an expression in the kernel, evaluated beside the notebook's cells.
+
+    Raises:
+      AssertionError: the kernel could not evaluate it.
+    """
+    found = page.evaluate(
+        """async (expression) => {
+            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            const request = { code: "", user_expressions: { value: expression }, store_history: false };
+            const reply = await kernel.requestExecute(request).done;
+            return reply.content.user_expressions.value;
+        }""",
+        expression,
+    )
+    assert found["status"] == "ok", found
+    return found["data"]["text/plain"]

@@ -11,12 +11,13 @@ from tests.browser import jupyterlab
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
 ]
 
 
-def test_the_first_notebook_runs_and_shows_what_it_promises(lab: Any, page: Any, screenshot: Any):
+def test_the_first_notebook_shows_what_it_promises_and_shows_it_again_after_a_reload(
+    lab: Any, page: Any, screenshot: Any
+):
     theme, server = lab
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -28,8 +29,10 @@ def test_the_first_notebook_runs_and_shows_what_it_promises(lab: Any, page: Any,
     assert [output for output in outputs if output["output_type"] == "error"] == []
     text = "".join("".join(output.get("text", "")) for output in outputs)
     assert "test accuracy 9" in text
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 3  # the digits, the loss curve, the predictions
+    figures = [
+        output for output in outputs if "Figure" in "".join(output.get("data", {}).get("text/plain", ""))
+    ]
+    assert len(figures) == 3  # the digits, the curves, the predictions
 
     summary = page.get_by_text("TrainState(step 0 · 9,610 parameters, 38.4 kB").first
     jupyterlab.reveal(page, summary)
@@ -41,15 +44,17 @@ def test_the_first_notebook_runs_and_shows_what_it_promises(lab: Any, page: Any,
 
     jupyterlab.reveal(page, page.get_by_text("what step 2 knew").first)
     screenshot(page, f"first_{theme}_context")
+
+    dashboard = page.locator(".toolshed-live")
+    jupyterlab.reveal(page, dashboard)
+    expect(dashboard).to_have_attribute("data-status", "finished")
+    expect(dashboard).to_have_attribute("data-step", "10003")
+    screenshot(page, f"first_{theme}_dashboard")
     page.set_viewport_size({"width": 480, "height": 900})
     screenshot(page, f"first_{theme}_narrow")
+    page.set_viewport_size({"width": 1200, "height": 900})
     assert errors == []
 
-
-def test_a_saved_notebook_shows_its_trees_again_after_a_reload(lab: Any, page: Any, screenshot: Any):
-    theme, server = lab
-    jupyterlab.open_notebook(page, server, "01_first_model.ipynb")
-    jupyterlab.run_all(page)
     jupyterlab.command(page, "docmanager:save")
     page.reload()
     page.wait_for_selector(".jp-Notebook .jp-Cell")

@@ -7,11 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from penzai import pz
 
-from toolshed.data import ArrayStream, batch_size, from_arrays, stack
+from toolshed.data import ArrayStream, from_arrays, stack
 from toolshed.errors import DataError
 
 sizes = st.integers(1, 23)
@@ -349,32 +348,3 @@ def test_stack_puts_batches_under_one_another_along_a_new_first_axis():
         "y": ((4,), np.int32),
     }
     assert stacked["x"][:, 0, 0].tolist() == stacked["y"].tolist() == [0, 1, 2, 3]
-
-
-@settings(deadline=None)
-@given(st.lists(st.booleans(), min_size=1, max_size=9))
-def test_a_masked_batch_is_as_large_as_its_mask_is_true(mask):
-    batch = {"x": np.zeros((len(mask), 2)), "mask": np.array(mask)}
-    assert int(batch_size(batch)) == sum(mask)
-    assert int(jax.jit(batch_size)(batch)) == sum(mask)
-
-
-@pytest.mark.parametrize("names", [(), ("batch",)])
-def test_a_named_mask_counts_alike(names):
-    mask = pz.nx.wrap(np.array([True, False, True]), *names)
-    assert int(batch_size({"x": np.zeros((3, 2)), "mask": mask})) == 2
-
-
-@pytest.mark.parametrize(
-    ("batch", "size"),
-    [
-        ({"x": np.zeros((5, 2))}, 5),
-        ({"temperature": np.float32(1), "x": np.zeros((5, 2))}, 5),
-        ({"x": pz.nx.zeros({"features": 3, "batch": 7})}, 7),
-        ({"x": pz.nx.wrap(np.zeros((6, 3)))}, 6),
-        ({"temperature": np.float32(1)}, 1),
-        ({}, 1),
-    ],
-)
-def test_a_batch_is_as_large_as_its_first_axis(batch, size):
-    assert batch_size(batch) == size

@@ -143,22 +143,6 @@ def test_it_works_on_top_of_another_strategy():
     same(results(Accumulate(2, strategy=doubled), batch)[2], expected)
 
 
-def test_one_micro_batch_is_held_at_a_time():
-    """The largest array beside the batch itself: activations of 64 × 256, not of 512 × 256."""
-
-    def wide(params: Any, carry: Any, batch: Any, rng: Any) -> Any:
-        return jnp.mean(jnp.tanh(jnp.tanh(batch["x"] @ params["w"]) @ params["v"])), (carry, {})
-
-    p = {"w": jnp.ones((4, 256)), "v": jnp.ones((256, 256))}
-    b = {"x": jnp.ones((512, 4))}
-
-    def held(strategy: Any) -> int:
-        run = jax.jit(lambda p, b: strategy(wide, p, (), b, KEY)[2])
-        return run.lower(p, b).compile().memory_analysis().temp_size_in_bytes
-
-    assert held(Accumulate(8)) < held(backprop) / 2
-
-
 @pytest.mark.parametrize("n", [0, -1, True])
 def test_a_number_of_micro_batches_that_is_none_is_an_error(n):
     with pytest.raises(ToolshedError, match=rf"^Accumulate got n={n!r}; expected a whole number from 1\.$"):

@@ -17,7 +17,7 @@ import toolshed
 from tests import zoo
 from tests.gradients import by_hand
 from tests.training.by_hand import count_compilations, new_state
-from toolshed.errors import StateError
+from toolshed.errors import BatchError, LossError, StateError
 from toolshed.gradients import Backprop, Comparison, DeepSupervision, Remat, backprop, compare
 from toolshed.gradients.comparison import _angle
 
@@ -174,3 +174,19 @@ def test_a_state_whose_arrays_are_gone_is_an_error():
     toolshed.build_train_step(case.loss_fn, donate=True, fields=())(state, case.batch)
     with pytest.raises(StateError, match="is deleted"):
         compare(backprop, backprop, case.loss_fn, state, case.batch)
+
+
+def test_a_loss_function_that_breaks_its_protocol_is_an_error():
+    case = zoo.mlp()
+
+    def loss_and_state(*, model: Any, state: Any, rng: Any, x: Any, y: Any) -> Any:
+        return case.loss_fn(model=model, state=state, rng=rng, x=x, y=y)[:2]
+
+    with pytest.raises(LossError, match=r"^loss_and_state returned a tuple of 2; expected"):
+        compare(backprop, backprop, loss_and_state, new_state(case), case.batch)
+
+
+def test_a_batch_that_the_loss_function_cannot_take_is_an_error():
+    case = zoo.mlp()
+    with pytest.raises(BatchError, match=r"^regression_loss cannot be called with this batch: .* 'y'"):
+        compare(backprop, backprop, case.loss_fn, new_state(case), {"x": case.batch["x"]})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -42,8 +43,11 @@ def random_batches(
     *,
     sizes: tuple[int, ...] = SIZES,
     most: int = 5,
-) -> list[Arrays]:
-    """One to ``most`` batches, each with a mask; what is masked is NaN where it can be."""
+) -> tuple[list[Arrays], Arrays]:
+    """One to ``most`` batches, each with a mask, and what counts of all, in one piece and in float64.
+
+    What is masked is NaN where it can be.
+    """
     rng = np.random.default_rng(seed)
     batches = []
     for n in rng.choice(sizes, rng.integers(1, most + 1)):
@@ -53,14 +57,10 @@ def random_batches(
             if value.dtype.kind == "f":
                 value[~mask] = np.nan
         batches.append({**batch, "mask": mask})
-    return batches
-
-
-def joined(batches: list[Arrays]) -> Arrays:
-    """What counts of all batches, in one piece and in float64."""
-    return {
+    whole = {
         name: _wide(np.concatenate([batch[name][batch["mask"]] for batch in batches])) for name in batches[0]
     }
+    return batches, whole
 
 
 def _wide(values: np.ndarray) -> np.ndarray:
@@ -80,6 +80,25 @@ class Compiled:
 compiled = functools.cache(Compiled)
 
 
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """Metrics as one: its programs have those of all of them, which takes less time to compile."""
+
+    metrics: tuple[Metric, ...]
+
+    def empty(self) -> Any:
+        return [metric.empty() for metric in self.metrics]
+
+    def state_from(self, context: Any) -> Any:
+        return [metric.state_from(context) for metric in self.metrics]
+
+    def merge(self, a: Any, b: Any) -> Any:
+        return [metric.merge(*states) for metric, *states in zip(self.metrics, a, b, strict=True)]
+
+    def compute(self, state: Any) -> Any:
+        return [metric.compute(own) for metric, own in zip(self.metrics, state, strict=True)]
+
+
 def value_of(metric: Metric, **arrays: Any) -> Any:
     """A metric of one batch."""
     one = compiled(metric)
@@ -90,14 +109,19 @@ def value_of(metric: Metric, **arrays: Any) -> Any:
 
 def merged(metric: Metric, batches: list[Arrays], seed: int) -> Any:
     """The value of all batches, merging two states at a time until one is left, an empty one among them."""
-    compiled_metric, rng = compiled(metric), np.random.default_rng(seed)
-    states = [compiled_metric.state_from(batch) for batch in batches]
-    states.insert(int(rng.integers(len(states) + 1)), metric.empty())
+    return merged_each([metric], batches, seed)[0]
+
+
+def merged_each(metrics: Sequence[Metric], batches: list[Arrays], seed: int) -> list[Any]:
+    """The value of each metric over all batches; see `merged`."""
+    several, rng = compiled(Several(tuple(metrics))), np.random.default_rng(seed)
+    states = [several.state_from(batch) for batch in batches]
+    states.insert(int(rng.integers(len(states) + 1)), several.metric.empty())
     while len(states) > 1:
         a = states.pop(int(rng.integers(len(states))))
         b = states.pop(int(rng.integers(len(states))))
-        states.append(compiled_metric.merge(a, b))
-    return np.asarray(compiled_metric.compute(states[0]))
+        states.append(several.merge(a, b))
+    return [np.asarray(value) for value in several.compute(states[0])]
 
 
 def check(value: Any, expected: Any) -> None:

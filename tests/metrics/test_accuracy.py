@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import (
+    Arrays,
+    check,
+    merged,
+    merged_each,
+    properties,
+    random_batches,
+    seeds,
+    value_of,
+)
 from toolshed.errors import ToolshedError
 from toolshed.metrics import Accuracy
 
@@ -29,24 +38,22 @@ def two_classes(rng: np.random.Generator, n: int) -> Arrays:
 @properties
 @given(seeds)
 def test_accuracy_of_merged_batches_is_scikit_learn_s(seed):
-    batches = random_batches(seed, scored)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, scored)
     labels, scores, weights = whole["label"], whole["preds"], whole["weights"]
     some = len(labels) > 0
     right = scores.argmax(-1)
-    check(merged(Accuracy(), batches, seed), accuracy_score(labels, right) if some else np.nan)
-    top = top_k_accuracy_score(labels, scores, k=2, labels=range(CLASSES)) if some else np.nan
-    check(merged(Accuracy(top_k=2), batches, seed), top)
+    metrics = Accuracy(), Accuracy(top_k=2), Accuracy(weights="batch/weights")
+    plain, top, weighted = merged_each(metrics, batches, seed)
+    check(plain, accuracy_score(labels, right) if some else np.nan)
+    check(top, top_k_accuracy_score(labels, scores, k=2, labels=range(CLASSES)) if some else np.nan)
     if some:
-        weighted = accuracy_score(labels, right, sample_weight=weights)
-        check(merged(Accuracy(weights="batch/weights"), batches, seed), weighted)
+        check(weighted, accuracy_score(labels, right, sample_weight=weights))
 
 
 @properties
 @given(seeds)
 def test_accuracy_by_a_threshold_is_scikit_learn_s(seed):
-    batches = random_batches(seed, two_classes)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, two_classes)
     expected = accuracy_score(whole["label"], whole["preds"] > 0.3) if len(whole["label"]) else np.nan
     check(merged(Accuracy(threshold=0.3), batches, seed), expected)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from sklearn.metrics import fbeta_score, jaccard_score, precision_score, recall_score
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, merged_each, properties, random_batches, seeds, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import Dice, FBeta, IoU, Precision, Recall
 from toolshed.metrics.classification import tally
@@ -55,12 +55,12 @@ KINDS = [
 @properties
 @given(seed=seeds)
 def test_values_by_class_and_their_means_are_scikit_learn_s(kind, options, seed):
-    batches = random_batches(seed, scored)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, scored)
     labels, predicted = whole["label"], whole["preds"].argmax(-1)
-    for average in ("macro", "micro", "weighted", None):
-        metric = kind(average=average, classes=CLASSES, **options)
-        value = merged(metric, batches, seed)
+    averages = ("macro", "micro", "weighted", None)
+    metrics = [kind(average=average, classes=CLASSES, **options) for average in averages]
+    for metric, value in zip(metrics, merged_each(metrics, batches, seed), strict=True):
+        average = metric.average
         if not len(labels):
             assert np.isnan(value).all()
             continue
@@ -71,17 +71,15 @@ def test_values_by_class_and_their_means_are_scikit_learn_s(kind, options, seed)
         check(value, expected)
 
 
-@pytest.mark.parametrize(("kind", "options"), KINDS)
 @properties
 @given(seed=seeds)
-def test_values_of_the_positive_class_are_scikit_learn_s(kind, options, seed):
-    batches = random_batches(seed, two_classes)
-    whole = joined(batches)
+def test_values_of_the_positive_class_are_scikit_learn_s(seed):
+    batches, whole = random_batches(seed, two_classes)
     labels, predicted = whole["label"], whole["preds"] > 0.4
-    metric = kind(average="binary", threshold=0.4, **options)
+    metrics = [kind(average="binary", threshold=0.4, **options) for kind, options in KINDS]
     seen = labels.any() or predicted.any()
-    expected = reference_of(metric)(labels, predicted, zero_division=0) if seen else np.nan
-    check(merged(metric, batches, seed), expected)
+    for metric, value in zip(metrics, merged_each(metrics, batches, seed), strict=True):
+        check(value, reference_of(metric)(labels, predicted, zero_division=0) if seen else np.nan)
 
 
 def test_by_hand():

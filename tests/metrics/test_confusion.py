@@ -9,28 +9,28 @@ import pytest
 from hypothesis import given
 from sklearn.metrics import confusion_matrix
 
-from tests.metrics.merging import check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import check, merged_each, properties, random_batches, seeds, value_of
 from tests.metrics.test_classification import CLASSES, scored
 from toolshed.errors import ToolshedError
 from toolshed.metrics import ConfusionMatrix, collection
 
 
-@pytest.mark.parametrize("normalize", [None, "true", "pred", "all"])
 @properties
 @given(seed=seeds)
-def test_a_confusion_matrix_of_merged_batches_is_scikit_learn_s(normalize, seed):
-    batches = random_batches(seed, scored)
-    whole = joined(batches)
-    value = merged(ConfusionMatrix(CLASSES, normalize=normalize), batches, seed)
-    if not len(whole["label"]):
-        assert value.shape == (CLASSES, CLASSES)
-        assert np.isnan(value).all()
-        return
-    predicted = whole["preds"].argmax(-1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn remarks on a single class
-        expected = confusion_matrix(whole["label"], predicted, labels=range(CLASSES), normalize=normalize)
-    check(value, expected)
+def test_a_confusion_matrix_of_merged_batches_is_scikit_learn_s(seed):
+    batches, whole = random_batches(seed, scored)
+    ways = (None, "true", "pred", "all")
+    metrics = [ConfusionMatrix(CLASSES, normalize=normalize) for normalize in ways]
+    for normalize, value in zip(ways, merged_each(metrics, batches, seed), strict=True):
+        if not len(whole["label"]):
+            assert value.shape == (CLASSES, CLASSES)
+            assert np.isnan(value).all()
+            continue
+        predicted = whole["preds"].argmax(-1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn remarks on a single class
+            expected = confusion_matrix(whole["label"], predicted, labels=range(CLASSES), normalize=normalize)
+        check(value, expected)
 
 
 def test_rows_are_true_and_columns_predicted():

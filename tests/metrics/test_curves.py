@@ -13,8 +13,7 @@ from tests.metrics.merging import (
     check,
     compiled,
     context_of,
-    joined,
-    merged,
+    merged_each,
     properties,
     random_batches,
     seeds,
@@ -44,10 +43,12 @@ def areas(whole: Arrays) -> tuple[float, float]:
 @properties
 @given(seed=seeds)
 def test_areas_of_merged_batches_are_scikit_learn_s(options, seed):
-    batches = random_batches(seed, scored, sizes=(6,), most=4)  # states of few sizes
-    roc, pr = areas(joined(batches))
-    check(merged(AUCROC(**options), batches, seed), roc)
-    check(merged(AUCPR(**options), batches, seed), pr)
+    batches, whole = random_batches(seed, scored, sizes=(6,), most=4)  # states of few sizes
+    roc, pr = areas(whole)
+    for value, expected in zip(
+        merged_each([AUCROC(**options), AUCPR(**options)], batches, seed), (roc, pr), strict=True
+    ):
+        check(value, expected)
 
 
 @pytest.mark.parametrize("options", [{"capacity": 8}, {"bins": 4}])

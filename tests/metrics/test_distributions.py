@@ -8,7 +8,16 @@ from hypothesis import given
 from scipy.special import expit, log_softmax, rel_entr, softmax
 from sklearn.metrics import log_loss
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import (
+    Arrays,
+    check,
+    merged,
+    merged_each,
+    properties,
+    random_batches,
+    seeds,
+    value_of,
+)
 from toolshed.errors import ToolshedError
 from toolshed.metrics import BinaryCrossEntropy, CrossEntropy, KLDivergence, Perplexity
 
@@ -32,40 +41,39 @@ def two_classes(rng: np.random.Generator, n: int) -> Arrays:
 @properties
 @given(seeds)
 def test_cross_entropy_and_perplexity_are_scikit_learn_s(seed):
-    batches = random_batches(seed, scored)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, scored)
     labels, p = whole["label"], softmax(whole["preds"], axis=-1)
+    metrics = CrossEntropy(), Perplexity(), CrossEntropy(weights="batch/weights")
+    entropy, perplexity, weighted = merged_each(metrics, batches, seed)
     if not len(labels):
-        assert np.isnan(merged(CrossEntropy(), batches, seed))
+        assert np.isnan(entropy)
         return
     expected = log_loss(labels, p, labels=range(CLASSES))
-    check(merged(CrossEntropy(), batches, seed), expected)
-    check(merged(Perplexity(), batches, seed), np.exp(expected))
-    weighted = log_loss(labels, p, labels=range(CLASSES), sample_weight=whole["weights"])
-    check(merged(CrossEntropy(weights="batch/weights"), batches, seed), weighted)
+    check(entropy, expected)
+    check(perplexity, np.exp(expected))
+    check(weighted, log_loss(labels, p, labels=range(CLASSES), sample_weight=whole["weights"]))
 
 
 @properties
 @given(seeds)
 def test_the_cross_entropy_of_two_classes_is_scikit_learn_s(seed):
-    batches = random_batches(seed, two_classes)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, two_classes)
     labels = whole["label"]
+    metrics = BinaryCrossEntropy(), BinaryCrossEntropy("aux/p", from_logits=False)
+    of_logits, of_p = merged_each(metrics, batches, seed)
     if not len(labels):
-        assert np.isnan(merged(BinaryCrossEntropy(), batches, seed))
+        assert np.isnan(of_logits)
         return
-    check(merged(BinaryCrossEntropy(), batches, seed), log_loss(labels, expit(whole["preds"]), labels=[0, 1]))
+    check(of_logits, log_loss(labels, expit(whole["preds"]), labels=[0, 1]))
     # log_loss wants p and 1 - p to add up to 1 in float64.
     p = np.stack([1 - whole["aux/p"], whole["aux/p"]], axis=1)
-    of_p = BinaryCrossEntropy("aux/p", from_logits=False)
-    check(merged(of_p, batches, seed), log_loss(labels, p, labels=[0, 1]))
+    check(of_p, log_loss(labels, p, labels=[0, 1]))
 
 
 @properties
 @given(seeds)
 def test_divergence_is_scipy_s(seed):
-    batches = random_batches(seed, scored)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, scored)
     terms = rel_entr(whole["target"], np.exp(log_softmax(whole["preds"], axis=-1))).sum(-1)
     check(merged(KLDivergence(targets="batch/target"), batches, seed), terms.mean() if len(terms) else np.nan)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from penzai import pz
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, merged, properties, random_batches, seeds, value_of
 from toolshed import Context
 from toolshed.errors import ToolshedError
 from toolshed.metrics import Function, Mapped, Norm, collection
@@ -34,8 +34,7 @@ def numbers(rng: np.random.Generator, n: int) -> Arrays:
 @properties
 @given(seeds)
 def test_a_function_of_merged_batches_is_averaged_over_all_at_once(seed):
-    batches = random_batches(seed, numbers)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, numbers)
     distances = np.linalg.norm(whole["preds"] - whole["y"], axis=-1)
     check(merged(DISTANCE, batches, seed), distances.mean() if len(distances) else np.nan)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from scipy.ndimage import gaussian_filter
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, merged_each, properties, random_batches, seeds, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import PSNR, SSIM
 
@@ -44,11 +44,11 @@ def ssim(x: np.ndarray, y: np.ndarray, data_range: float = 1.0) -> float:
 @properties
 @given(seeds)
 def test_similarities_of_merged_batches_are_the_formulas_over_all_at_once(seed):
-    batches = random_batches(seed, images)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, images)
     pairs = list(zip(whole["preds"], whole["image"], strict=True))
-    check(merged(PSNR(), batches, seed), np.mean([psnr(*pair) for pair in pairs]) if pairs else np.nan)
-    check(merged(SSIM(), batches, seed), np.mean([ssim(*pair) for pair in pairs]) if pairs else np.nan)
+    ratio, similarity = merged_each([PSNR(), SSIM()], batches, seed)
+    check(ratio, np.mean([psnr(*pair) for pair in pairs]) if pairs else np.nan)
+    check(similarity, np.mean([ssim(*pair) for pair in pairs]) if pairs else np.nan)
 
 
 def test_equal_images():

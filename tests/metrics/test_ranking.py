@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
-from tests.metrics.merging import Arrays, check, joined, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, merged_each, properties, random_batches, seeds, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import MAP, MRR, NDCG
 
@@ -24,18 +24,15 @@ def queries(rng: np.random.Generator, n: int) -> Arrays:
 @properties
 @given(seeds)
 def test_rankings_of_merged_batches_are_scikit_learn_s(seed):
-    batches = random_batches(seed, queries)
-    whole = joined(batches)
+    batches, whole = random_batches(seed, queries)
     scores, relevance = whole["preds"], whole["relevance"]
     some = len(scores) > 0
-    check(merged(NDCG(), batches, seed), ndcg_score(relevance, scores) if some else np.nan)
-    check(merged(NDCG(k=3), batches, seed), ndcg_score(relevance, scores, k=3) if some else np.nan)
-    expected = label_ranking_average_precision_score(relevance > 0, scores) if some else np.nan
-    check(merged(MAP(), batches, seed), expected)
-    check(
-        merged(MRR(), batches, seed),
-        np.mean([reciprocal(*row) for row in zip(scores, relevance, strict=True)]) if some else np.nan,
-    )
+    ndcg, of_three, precision, rank = merged_each([NDCG(), NDCG(k=3), MAP(), MRR()], batches, seed)
+    check(ndcg, ndcg_score(relevance, scores) if some else np.nan)
+    check(of_three, ndcg_score(relevance, scores, k=3) if some else np.nan)
+    check(precision, label_ranking_average_precision_score(relevance > 0, scores) if some else np.nan)
+    ranks = [reciprocal(*row) for row in zip(scores, relevance, strict=True)]
+    check(rank, np.mean(ranks) if some else np.nan)
 
 
 def reciprocal(scores: np.ndarray, relevance: np.ndarray) -> float:

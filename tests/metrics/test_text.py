@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import builtins
 
+import nltk
 import numpy as np
 import pytest
+import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nltk.translate import meteor_score
+from rouge_score import rouge_scorer
 
 from toolshed.errors import ToolshedError
 from toolshed.metrics import text
-
-sacrebleu = pytest.importorskip("sacrebleu.metrics")
-rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
-nltk = pytest.importorskip("nltk")
-meteor = pytest.importorskip("nltk.translate.meteor_score")
 
 words = st.lists(
     st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "dogs", "ran"]), min_size=0, max_size=8
@@ -51,7 +50,7 @@ def test_rouge_of_merged_texts_is_the_mean_of_rouge_score_s(rows, cut, kind):
 @given(rows=pairs, cut=st.integers(0, 6))
 def test_meteor_of_merged_texts_is_the_mean_of_nltk_s(rows, cut):
     scores = [
-        meteor.meteor_score([r.split()], p.split(), wordnet=text._NoSynonyms())  # type: ignore[arg-type]
+        meteor_score.meteor_score([r.split()], p.split(), wordnet=text._NoSynonyms())  # type: ignore[arg-type]
         for p, r in rows
     ]
     assert in_parts(text.METEOR(synonyms=False), rows, cut) == pytest.approx(np.mean(scores), rel=1e-12)

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -186,16 +184,3 @@ def test_a_v1_slot_is_no_array_and_equal_to_one_of_the_same_shape():
     wider = v1.nn.initialize_parameters(simple_mlp.MLP.from_config([4, 9, 1]), jax.random.key(0))
     assert models.split(wider).skeleton != one
     assert dataclasses.fields(ValueSlot)[0].name == "structure"
-
-
-def test_the_deprecated_package_is_not_imported_for_models_that_do_not_need_it():
-    code = (
-        "import sys, numpy, toolshed; from penzai import pz;"
-        "parameter = pz.Parameter(value=numpy.ones(2), label='w');"
-        "assert list(toolshed.models.split([parameter]).params) == ['w'];"
-        "assert not toolshed.models.is_model({});"
-        "assert not any(name.startswith('penzai.deprecated') for name in sys.modules);"
-        "import penzai.deprecated.v1.pz;"
-        "assert any(name.startswith('penzai.deprecated') for name in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

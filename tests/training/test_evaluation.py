@@ -1,24 +1,25 @@
-"""Evaluation counts each example once: in batches of any size, on any number of devices."""
+"""Evaluation counts each example once, in batches of any size."""
 
 from __future__ import annotations
 
 import functools
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from penzai import pz
+from penzai.models.simple_mlp import MLP
 
+import toolshed
 from tests import zoo
-from tests.training.by_hand import count_compilations, values_of
+from tests.training.by_hand import count_compilations, differing, values_of
+from tests.training.trainers import arrays, named, shared, start, stream, trainer_of
 from toolshed import Trainer
 from toolshed.data import from_arrays
+from toolshed.errors import DataError
 from toolshed.metrics import Mapped, Mean, Norm, collection
 
 X = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
@@ -110,55 +111,162 @@ def test_evaluation_changes_nothing_and_draws_nothing_that_training_draws():
     assert all(np.array_equal(evaluated.params[path], alone.params[path]) for path in alone.params)
 
 
-SCRIPT = """
-import json, warnings
-import jax, numpy as np, optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-import toolshed
-from tests import zoo
-from tests.training.test_evaluation import DATA, masked_loss
+# --- by a trainer -----------------------------------------------------------------------------------
 
-def mean_of_ones(*, model, state, rng, x, mask):
-    total = jax.numpy.where(mask, x, 0).sum() / jax.numpy.maximum(mask.sum(), 1)
-    return total, state, {"x": x}
 
-def mean_without_mask(*, model, state, rng, x):
-    return x.mean(), state, {"x": x}
-
-metrics = toolshed.metrics.collection(
-    mean=toolshed.metrics.Mean("batch/x", mask="batch/mask"),
-)
-found = {}
-for devices in (1, 2, 8):
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    ones = toolshed.data.from_arrays({"x": np.ones(5, np.float32)}, 4)
-    masked = toolshed.Trainer(zoo.mlp().model, optax.sgd(0.1), mean_of_ones, metrics=metrics)
-    plain = toolshed.Trainer(zoo.mlp().model, optax.sgd(0.1), mean_without_mask)
-    real = toolshed.Trainer(zoo.mlp().model, optax.sgd(0.1), masked_loss)
-    state = jax.device_put(masked.init(jax.random.key(0)), NamedSharding(mesh, PartitionSpec()))
-    found[devices] = {
-        "masked": masked.evaluate(state, ones, sharding=sharding),
-        "not sharded": masked.evaluate(state, ones),
-        "plain": plain.evaluate(state, ones, sharding=sharding),
-        "real": real.evaluate(state, toolshed.data.from_arrays(DATA, 7), sharding=sharding)["loss"],
-    }
-print(json.dumps(found))
-"""
+def loss_with_or_without_mask(*, model: Any, state: Any, rng: Any, x: Any, y: Any, mask: Any = None) -> Any:
+    preds = model(named(x)).untag("batch", "features").unwrap()
+    errors = ((preds - y) ** 2)[:, 0]
+    mask = jnp.ones(len(errors), bool) if mask is None else mask
+    return jnp.where(mask, errors, 0).sum() / mask.sum(), state, {"preds": preds, "errors": errors}
 
 
 @functools.cache
-def on_devices() -> dict[str, Any]:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    process = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr[-4000:]
-    return json.loads(process.stdout.splitlines()[-1])
+def evaluator(mask: str | None) -> Trainer:
+    metrics = toolshed.metrics.collection(error=toolshed.metrics.Mean("aux/errors", mask=mask))
+    return Trainer(zoo.mlp().model, optax.adam(1e-2), loss_with_or_without_mask, metrics=metrics)
 
 
-@pytest.mark.parametrize("devices", ["1", "2", "8"])
-def test_five_ones_in_batches_of_four_average_to_exactly_1_on_any_number_of_devices(devices):
-    found = on_devices()[devices]
-    assert found["masked"] == {"loss": 1.0, "mean": 1.0}
-    assert found["not sharded"] == {"loss": 1.0, "mean": 1.0}
-    assert found["plain"] == {"loss": 1.0}
-    assert found["real"] == pytest.approx(on_devices()["1"]["real"], rel=1e-6)
+@pytest.mark.parametrize(("last", "mask"), [("keep", None), ("mask", "batch/mask")])
+@pytest.mark.parametrize("n", [8, 10, 13, 3])
+def test_evaluate_is_the_mean_over_the_whole_set_however_the_last_batch_comes_out(last, mask, n):
+    trainer = evaluator(mask)
+    state, data = start(trainer), from_arrays(arrays(n), 4, last=last)
+    predictions = np.asarray(state.model(named(arrays(n)["x"])).untag("batch", "features").unwrap())
+    errors = (predictions - arrays(n)["y"])[:, 0] ** 2
+    scores = trainer.evaluate(state, data)
+    assert scores == pytest.approx({"loss": errors.mean(), "error": errors.mean()}, rel=1e-5)
+    if n % 4:
+        mean_of_batches = np.mean([errors[at : at + 4].mean() for at in range(0, n, 4)])
+        assert scores["loss"] != pytest.approx(mean_of_batches, rel=1e-3) or n < 4
+
+
+@pytest.mark.parametrize("last", ["keep", "drop", "mask"])
+def test_evaluate_takes_every_example_of_a_stream_and_moves_it_nowhere(last):
+    trainer = evaluator("batch/mask" if last == "mask" else None)
+    state, data = start(trainer), from_arrays(arrays(10), 4, last=last)
+    next(iter(data))
+    before = data.state()
+    scores = trainer.evaluate(state, data)
+    assert data.state() == before
+    everything = trainer.evaluate(
+        state, [{**arrays(10), **({"mask": np.ones(10, bool)} if last == "mask" else {})}]
+    )
+    assert scores == pytest.approx(everything, rel=1e-5)
+
+
+def test_evaluate_changes_nothing_in_the_state():
+    trainer = shared("running_statistics")
+    state = trainer.fit(start(trainer), stream(), steps=2)
+    before = values_of(state)
+    first = trainer.evaluate(state, stream())
+    assert trainer.evaluate(state, stream()) == first
+    assert differing(values_of(state), before) == []
+
+
+def test_evaluate_does_not_touch_the_metrics_gathered_in_training():
+    trainer = evaluator(None)
+    state = trainer.fit(start(trainer), stream(), steps=4)
+    gathered = state.compute_metrics()
+    assert trainer.evaluate(state, from_arrays(arrays(10), 4))["error"] != gathered["error"]
+    assert state.compute_metrics() == gathered
+
+
+def test_training_after_an_evaluation_is_training_without_it():
+    trainer = shared("dropout_mlp")
+    plain = trainer.fit(start(trainer), stream(), steps=6)
+    data = stream()
+    state = trainer.fit(start(trainer), data, steps=3)
+    trainer.evaluate(state, data)
+    assert differing(values_of(trainer.fit(state, data, steps=3)), values_of(plain)) == []
+
+
+def test_evaluate_is_without_dropout_and_training_is_not():
+    trainer, x = shared("dropout_mlp"), arrays()
+    state = start(trainer)
+    other_key = state.replace(root_rng=jax.random.key(99))
+    assert trainer.evaluate(state, [x]) == trainer.evaluate(other_key, [x])
+    losses = [float(trainer.step(s, x)[1].loss_total) for s in (state, other_key)]
+    assert losses[0] != losses[1]
+
+
+def test_evaluate_draws_no_key_that_training_uses():
+    def loss_that_is_its_key(*, model, state, rng, x):
+        bits = jax.random.key_data(rng)[1] & 0xFFFFFF  # 24 bits, which a float32 holds exactly
+        return jnp.mean(model(named(x)).unwrap("batch", "features")) * 0 + bits, state, {}
+
+    trainer = Trainer(zoo.mlp().model, optax.adam(1e-2), loss_that_is_its_key)
+    state, data = start(trainer), [{"x": arrays(1)["x"]}]
+    drawn = trainer.evaluate(state, data)["loss"]
+
+    def bits(key: jax.Array) -> int:
+        return int(jax.random.key_data(key)[1] & 0xFFFFFF)
+
+    of_steps = [bits(jax.random.fold_in(state.root_rng, number)) for number in range(300)]
+    assert float(trainer.step(state, data[0])[1].loss_total) == of_steps[0]  # training does draw these
+    assert drawn not in of_steps
+    assert drawn != bits(state.root_rng)
+    two = trainer.evaluate(state, data * 2)["loss"] * 2 - drawn
+    assert two != drawn  # each batch has a key of its own
+
+
+def test_evaluate_reports_each_metric_by_its_name():
+    metrics = toolshed.metrics.collection(
+        accuracy=toolshed.metrics.Accuracy(), mean=toolshed.metrics.Mean("loss_total")
+    )
+
+    def classification_loss(*, model, state, rng, x, label):
+        logits = model(named(x)).untag("batch", "features").unwrap()
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        return losses.mean(), state, {"preds": logits}
+
+    model = MLP.from_config(init_base_rng=jax.random.key(0), feature_sizes=[4, 8, 3])
+    trainer = Trainer(model, optax.adam(5e-2), classification_loss, metrics=metrics)
+    x = arrays()["x"]
+    data = from_arrays({"x": x, "label": x[:, :3].argmax(axis=1).astype(np.int32)}, 8)
+    state = start(trainer)
+    guesses = np.asarray(trainer.predict(state, named(x)).untag("batch", "features").unwrap()).argmax(axis=1)
+    scores = trainer.evaluate(state, data)
+    assert list(scores) == ["loss", "accuracy", "mean"]
+    assert scores["accuracy"] == pytest.approx(np.mean(guesses == x[:, :3].argmax(axis=1)))
+    assert scores["mean"] == pytest.approx(scores["loss"], rel=1e-6)  # all batches are full
+    trained = trainer.fit(state, data, steps=120)
+    assert trainer.evaluate(trained, data)["accuracy"] > 0.9 > scores["accuracy"]
+
+
+@pytest.mark.parametrize("path", ["loss_states/loss", "interms/error", "summary_states/error"])
+def test_a_metric_of_training_is_a_metric_of_evaluation(path):
+    def loss_with_more(*, model, state, rng, x, y):
+        loss, state, aux = zoo.regression_loss(model=model, state=state, rng=rng, x=x, y=y)
+        return loss, state, {**aux, "interms": {"error": loss}, "summary_states": {"error": loss}}
+
+    metrics = toolshed.metrics.collection(value=toolshed.metrics.Mean(path))
+    trainer = trainer_of(loss_fn=loss_with_more, metrics=metrics)
+    state = start(trainer)
+    scores = trainer.evaluate(state, [zoo.mlp().batch])
+    after, _ = trainer.step(state, zoo.mlp().batch)
+    assert scores["value"] == pytest.approx(after.compute_metrics()["value"], rel=1e-6)
+
+
+def test_padding_alone_has_no_mean_and_weighs_nothing():
+    trainer = evaluator("batch/mask")
+    state, whole = start(trainer), {**arrays(4), "mask": np.ones(4, bool)}
+    padding = {**arrays(4), "mask": np.zeros(4, bool)}
+    assert np.isnan(list(trainer.evaluate(state, [padding]).values())).all()
+    assert trainer.evaluate(state, [whole, padding]) == trainer.evaluate(state, [whole])
+
+
+@pytest.mark.parametrize("data", [[], iter([])], ids=["list", "iterator"])
+def test_evaluate_on_no_data_is_an_error(data):
+    with pytest.raises(DataError, match="The data gave no batch"):
+        shared().evaluate(start(shared()), data)
+
+
+def test_evaluate_compiles_once_for_all_states_of_a_model():
+    trainer, data = trainer_of(), stream()
+    state = start(trainer)
+    trainer.evaluate(state, data)
+    trained = trainer.fit(state, data, steps=2)
+    with count_compilations() as compiled:
+        trainer.evaluate(trained, data)
+    assert compiled == []

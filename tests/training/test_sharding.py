@@ -1,4 +1,4 @@
-"""On eight devices a step computes what it computes on one, and compiles once.
+"""On eight devices a step and an evaluation compute what they compute on one, and a step compiles once.
 
 The number of devices is fixed when jax starts, so all of it runs in one process of its own, whose
 findings are checked here one by one.
@@ -29,6 +29,7 @@ from penzai.models.simple_mlp import MLP
 import toolshed
 from tests import zoo
 from tests.training.by_hand import count_compilations, new_state
+from tests.training.test_evaluation import DATA, masked_loss
 
 assert len(jax.devices()) == 8
 mesh = Mesh(np.array(jax.devices()), ("data",))
@@ -103,6 +104,35 @@ found = {
         batch_shardings=stacked, train_state_shardings="by leaf", donate=True, steps_per_call=4
     ),
 }
+
+
+def mean_of_ones(*, model, state, rng, x, mask):
+    total = jax.numpy.where(mask, x, 0).sum() / jax.numpy.maximum(mask.sum(), 1)
+    return total, state, {"x": x}
+
+
+def mean_without_mask(*, model, state, rng, x):
+    return x.mean(), state, {"x": x}
+
+
+def evaluate(devices):
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    metrics = toolshed.metrics.collection(mean=toolshed.metrics.Mean("batch/x", mask="batch/mask"))
+    ones = toolshed.data.from_arrays({"x": np.ones(5, np.float32)}, 4)
+    masked = toolshed.Trainer(zoo.mlp().model, optax.sgd(0.1), mean_of_ones, metrics=metrics)
+    plain = toolshed.Trainer(zoo.mlp().model, optax.sgd(0.1), mean_without_mask)
+    real = toolshed.Trainer(zoo.mlp().model, optax.sgd(0.1), masked_loss)
+    state = jax.device_put(masked.init(jax.random.key(0)), NamedSharding(mesh, PartitionSpec()))
+    return {
+        "masked": masked.evaluate(state, ones, sharding=sharding),
+        "not sharded": masked.evaluate(state, ones),
+        "plain": plain.evaluate(state, ones, sharding=sharding),
+        "real": real.evaluate(state, toolshed.data.from_arrays(DATA, 7), sharding=sharding)["loss"],
+    }
+
+
+found["evaluation"] = {devices: evaluate(devices) for devices in (1, 2, 8)}
 print(json.dumps(found))
 """
 
@@ -118,9 +148,12 @@ NAMES = [
 
 @functools.cache
 def findings() -> dict[str, Any]:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT], env=environment, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", SCRIPT],
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
     )
     assert process.returncode == 0, process.stderr[-4000:]
     return json.loads(process.stdout.splitlines()[-1])
@@ -159,3 +192,12 @@ def test_the_parameters_lie_where_they_were_asked_to(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sharded_state_is_donated_where_that_was_asked_and_only_there(name):
     assert found(name)["donated"] == ("donated" in name)
+
+
+@pytest.mark.parametrize("devices", ["1", "2", "8"])
+def test_five_ones_in_batches_of_four_average_to_exactly_1_on_any_number_of_devices(devices):
+    evaluated = findings()["evaluation"]
+    assert evaluated[devices]["masked"] == {"loss": 1.0, "mean": 1.0}
+    assert evaluated[devices]["not sharded"] == {"loss": 1.0, "mean": 1.0}
+    assert evaluated[devices]["plain"] == {"loss": 1.0}
+    assert evaluated[devices]["real"] == pytest.approx(evaluated["1"]["real"], rel=1e-6)

@@ -59,6 +59,11 @@ class Node(abc.ABC):
         """This node in one line, as it was written."""
 
     @property
+    def goes_back(self) -> bool:
+        """Whether a position can be read from again."""
+        return all(source.goes_back for source in self.sources)
+
+    @property
     def identity(self) -> str:
         """The label, and what else tells a position here from one in another stream."""
         return self.label

@@ -11,13 +11,14 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from toolshed.data.node import Position, Reader, Transform, whole
 from toolshed.errors import DataError
+from toolshed.settings import Settings
 
 _PATIENCE = 1.0  # seconds that an abandoned thread is waited for
 
@@ -153,25 +154,6 @@ def _own(leaf: Any) -> Any:
     On a CPU device_put takes such memory over as it is, with may_alias=False too (jax 0.10.2).
     """
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
-
-
-class Settings(NamedTuple):
-    """jax's settings that may hold for one thread alone and change what becomes of an array on its way."""
-
-    x64: bool
-    device: Any
-
-    @classmethod
-    def here(cls) -> Settings:
-        """Those of the calling thread."""
-        values = jax.config.values
-        return cls(values["jax_enable_x64"], values["jax_default_device"])
-
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """A context in which they hold, in any thread."""
-        with jax.enable_x64(self.x64), jax.default_device(self.device):
-            yield
 
 
 @atexit.register

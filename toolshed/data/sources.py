@@ -68,6 +68,10 @@ class OneShotSource(Node):
         return None
 
     @property
+    def goes_back(self) -> bool:
+        return False
+
+    @property
     def label(self) -> str:
         return f"from_iterable({type(self._iterator).__name__})"
 

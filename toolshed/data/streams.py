@@ -91,6 +91,11 @@ class Stream:
         """The number of the epoch that the next item belongs to, as far as that is known."""
         return self._epoch + (self._ended or self._index == self._node.length != 0)
 
+    @property
+    def goes_back(self) -> bool:
+        """Whether the position can be set to an earlier one; not where a generator is read."""
+        return self._node.goes_back
+
     def __len__(self) -> int:
         """Items in an epoch.
 
@@ -158,17 +163,25 @@ class Stream:
             raise DataError(f"One pass over {self!r} has no end. Say with take(n) how much of it is meant.")
         return (item for item, _ in node.read(node.start(0)))
 
-    def state(self) -> dict[str, Any]:
+    def mark(self) -> Any:
+        """Where the stream is, for `state`. Unlike that it costs nothing, and means nothing elsewhere."""
+        return self.position, self._epoch, self._index, self._ended, self._at
+
+    def state(self, mark: Any = None) -> dict[str, Any]:
         """Where the stream is, as data that JSON can hold, with what tells the stream apart from others.
 
         Functions are told apart by name alone, and iterables by type and length.
+
+        Args:
+          mark: what `mark` gave earlier, for where the stream was then.
         """
+        position, epoch, index, ended, at = self.mark() if mark is None else mark
         return {
-            "position": self.position,
-            "epoch": self._epoch,
-            "index": self._index,
-            "ended": self._ended,
-            "at": copy.deepcopy(self._at),
+            "position": position,
+            "epoch": epoch,
+            "index": index,
+            "ended": ended,
+            "at": copy.deepcopy(at),
             "chain": self._node.chain(),
         }
 
@@ -278,9 +291,9 @@ class Stream:
         after `restore`. An error in the source is raised where its item would have come, with the
         traceback of the thread.
 
-        The source runs in that thread, under the consumer's context variables and its
-        ``jax.enable_x64`` and ``jax.default_device`` at the start of the epoch. jax's other settings
-        that hold for one thread, such as ``jax.set_mesh`` or ``jax.debug_nans``, are not seen there.
+        The source runs in that thread, under the consumer's context variables and those of jax's settings
+        that hold for one thread (``jax.enable_x64``, ``jax.set_mesh`` and so on), as they are at the start
+        of the epoch.
 
         It pays where an item takes longer to make or to transfer than the tenth of a millisecond that
         handing it from thread to thread takes, and where the device is not the same CPU.

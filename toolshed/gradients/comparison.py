@@ -10,11 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from toolshed import models, paths
+from toolshed import loss_function, models, paths
 from toolshed.errors import StateError
 from toolshed.gradients.strategy import GradientStrategy
 from toolshed.state import TrainState
-from toolshed.taps import collecting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +77,8 @@ def compare(
 
     Raises:
       StateError: ``state`` is no state, or its arrays were donated.
+      BatchError: the batch is not by the names that the loss function takes.
+      LossError: the loss function broke its protocol.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, toolshed
@@ -98,6 +99,7 @@ def compare(
     if not isinstance(state, TrainState):
         raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
     state.check_alive()
+    loss_function.check_batch(loss_fn, batch)
     skeleton = state.model_without_params
     leaves, treedef = jax.tree.flatten(skeleton)
     arrays = [leaf if paths.is_arraylike(leaf) else None for leaf in leaves]
@@ -139,12 +141,16 @@ def _measure(
     def loss_of(params: Any, carry: Any, batch: Any, rng: Any) -> Any:
         model_state, loss_fn_state = carry
         bound = library.bind(skeleton, params, model_state, frozen=True)
-        knowing = getattr(loss_fn, "knowing", None)  # losses declared by paths look at these two
-        told = loss_fn if knowing is None else knowing(step=step, params=params)
-        with collecting():
-            loss, loss_fn_state, aux = told(model=bound.model, state=loss_fn_state, rng=rng, **batch)
-        loss = loss.unwrap() if hasattr(loss, "named_shape") else loss
-        return jnp.asarray(loss), ((bound.read_model_state(), loss_fn_state), aux)
+        loss, loss_fn_state, aux = loss_function.call(
+            loss_fn,
+            model=bound.model,
+            state=loss_fn_state,
+            rng=rng,
+            batch=batch,
+            step=step,
+            params=params,
+        )
+        return loss, ((bound.read_model_state(), loss_fn_state), aux)
 
     grads_a, grads_b = (strategy(loss_of, params, carry, batch, rng)[2] for strategy in (a, b))
     of_leaves = {path: _angle([grads_a[path]], [grads_b[path]]) for path in params}

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from toolshed import paths
+from toolshed.batches import over_later_axes
 from toolshed.errors import LossError
 from toolshed.taps import tapped_now
 
@@ -115,14 +116,13 @@ class Loss:
 
     def _lined_up(self, name: str, weights: Any, losses: jax.Array, where: Any) -> jax.Array:
         weights = jnp.asarray(weights)
-        if weights.shape != losses.shape[: weights.ndim]:
+        by_loss = over_later_axes(weights, losses.shape)
+        if by_loss is None:
             raise LossError(
                 f"{where} is {paths.describe(weights)}, and the loss {name!r} has {paths.describe(losses)}"
                 " values: it needs their first axes. Name another path, or leave it out with mask=False."
             )
-        return jnp.broadcast_to(
-            weights.reshape(weights.shape + (1,) * (losses.ndim - weights.ndim)), losses.shape
-        )
+        return by_loss
 
     def _scalar(self, name: str, loss: Any) -> jax.Array:
         loss = jnp.asarray(loss)
@@ -237,17 +237,13 @@ def _without_padding(argument: Any, mask: jax.Array) -> Any:
 
     def replaced(leaf: Any) -> Any:
         leaf = jnp.asarray(leaf)
-        if leaf.shape[: mask.ndim] != mask.shape:
+        real = over_later_axes(mask, leaf.shape)
+        if real is None:
             return leaf
         example = leaf.reshape(-1, *leaf.shape[mask.ndim :])[jnp.argmax(mask)]
-        return jnp.where(_broadcast(mask, leaf.shape), leaf, example)
+        return jnp.where(real, leaf, example)
 
     return jax.tree.map(replaced, argument)
-
-
-def _broadcast(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Values of the first axes, for all of the later ones."""
-    return jnp.broadcast_to(values.reshape(values.shape + (1,) * (len(shape) - values.ndim)), shape)
 
 
 def _plain(leaf: Any) -> Any:

@@ -20,16 +20,13 @@ _K1, _K2 = 0.01, 0.03
 
 
 @dataclasses.dataclass(frozen=True)
-class PSNR(Averaged):
-    """The mean over images of the peak signal-to-noise ratio, in dB: ``10 log10(range² / MSE)``.
-
-    Equal images have a ratio of infinity, and so has then the mean.
+class ImageMean(Averaged):
+    """What the means over images share.
 
     Attributes:
       predictions: a Context path of images, float[batch, ...].
       targets: a Context path of images, in the same shape.
-      mask: what counts: images, bool[batch], or pixels, the first axes of the targets; see
-        `toolshed.metrics.Mean`.
+      mask: which images count, bool[batch]; see `toolshed.metrics.Mean`.
       data_range: from the lowest to the highest value that a pixel can have.
     """
 
@@ -39,8 +36,25 @@ class PSNR(Averaged):
     _: dataclasses.KW_ONLY
     data_range: float = 1.0
 
+    def _images(self, context: Any) -> tuple[jax.Array, jax.Array]:
+        """Predictions and targets as float32."""
+        predictions, targets = array(context, self.predictions), array(context, self.targets)
+        check_same_shape(predictions, self.predictions, targets, self.targets)
+        if targets.ndim < 2:
+            raise ToolshedError(f"{self.targets} is {describe(targets)}; expected images [batch, ...].")
+        return predictions.astype(jnp.float32), targets.astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class PSNR(ImageMean):
+    """The mean over images of the peak signal-to-noise ratio, in dB: ``10 log10(range² / MSE)``.
+
+    Equal images have a ratio of infinity, and so has then the mean. Attributes as in `ImageMean`; the mask
+    may also be of pixels, with the first axes of the targets.
+    """
+
     def state_from(self, context: Any) -> Float32[Array, "2 2"]:
-        predictions, targets = _images(context, self)
+        predictions, targets = self._images(context)
         mask = counted(context, self.mask, self.targets, targets).reshape(len(targets), -1)
         squares = ((predictions - targets) ** 2).reshape(len(targets), -1)
         total = sums.value(sums.total(jnp.where(mask, squares, 0), axis=1))
@@ -49,32 +63,21 @@ class PSNR(Averaged):
 
 
 @dataclasses.dataclass(frozen=True)
-class SSIM(Averaged):
+class SSIM(ImageMean):
     """The mean over images of their structural similarity, 1 for equal images.
 
     Local means, variances and covariance are weighted by a Gaussian of 1.5 pixels in a window of 11 x 11,
     taken where the window lies inside the image; channels are averaged. As scikit-image has it with
-    ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
-
-    Attributes:
-      predictions: a Context path of images, float[batch, height, width] or with channels behind.
-      targets: a Context path of images, in the same shape.
-      mask: which images count, bool[batch]; see `toolshed.metrics.Mean`.
-      data_range: from the lowest to the highest value that a pixel can have.
+    ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``. Attributes as in `ImageMean`, of
+    images float[batch, height, width] or with channels behind.
 
     References:
       Z. Wang, A. Bovik, H. Sheikh and E. Simoncelli, "Image quality assessment: from error visibility to
       structural similarity", 2004.
     """
 
-    predictions: str = "preds"
-    targets: str = "batch/image"
-    mask: str | None = AUTO
-    _: dataclasses.KW_ONLY
-    data_range: float = 1.0
-
     def state_from(self, context: Any) -> Float32[Array, "2 2"]:
-        predictions, targets = _images(context, self)
+        predictions, targets = self._images(context)
         if targets.ndim not in (3, 4) or min(targets.shape[1:3]) <= 2 * _RADIUS:
             raise ToolshedError(
                 f"{self.targets} is {describe(targets)}; expected images [batch, height, width] or [batch,"
@@ -84,14 +87,6 @@ class SSIM(Averaged):
         similarity = _similarity(predictions, targets, self.data_range)
         pixels = similarity[0].size
         return averaged(sums.value(sums.total(similarity.reshape(len(targets), -1), axis=1)) / pixels, mask)
-
-
-def _images(context: Any, metric: Any) -> tuple[jax.Array, jax.Array]:
-    predictions, targets = array(context, metric.predictions), array(context, metric.targets)
-    check_same_shape(predictions, metric.predictions, targets, metric.targets)
-    if targets.ndim < 2:
-        raise ToolshedError(f"{metric.targets} is {describe(targets)}; expected images [batch, ...].")
-    return predictions.astype(jnp.float32), targets.astype(jnp.float32)
 
 
 def _similarity(x: Any, y: Any, data_range: float) -> Any:

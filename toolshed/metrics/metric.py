@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
+from toolshed.batches import over_later_axes
 from toolshed.errors import FieldNotFilled, ToolshedError
 from toolshed.metrics import sums
 from toolshed.paths import describe
@@ -117,8 +118,7 @@ def counted(
     if at is None:
         return jnp.ones(shape, bool)
     given = array(context, at)
-    check_first_axes(given, at, "mask", values, label or path, shape)
-    return jnp.broadcast_to(_lift(given, len(shape)) != 0, shape)
+    return _lined_up(given, at, "mask", values, label or path, shape) != 0
 
 
 def weights_of(context: Any, weights: str | None, path: str, values: jax.Array) -> jax.Array | None:
@@ -126,16 +126,16 @@ def weights_of(context: Any, weights: str | None, path: str, values: jax.Array) 
     if weights is None:
         return None
     given = array(context, weights)
-    check_first_axes(given, weights, "weights", values, path, values.shape)
-    return jnp.broadcast_to(_lift(given, values.ndim), values.shape).astype(jnp.float32)
+    return _lined_up(given, weights, "weights", values, path, values.shape).astype(jnp.float32)
 
 
-def check_first_axes(
+def _lined_up(
     given: jax.Array, at: str, what: str, values: jax.Array, path: str, shape: tuple[int, ...]
-) -> None:
-    """Raises unless the axes of a mask or of weights are the first axes of what they belong to."""
-    if given.shape == shape[: given.ndim]:
-        return
+) -> jax.Array:
+    """A mask or weights in the shape of what they belong to, or an error if it is not of its first axes."""
+    lined_up = over_later_axes(given, shape)
+    if lined_up is not None:
+        return lined_up
     hint = " Pass mask=None to count all." if what == "mask" else ""
     up_to = f" at most {len(shape)} of" if len(shape) < values.ndim else ""
     raise ToolshedError(
@@ -177,10 +177,6 @@ def _mask_path(context: Any, mask: str | None, path: str, values: jax.Array) -> 
     except (KeyError, FieldNotFilled):
         return None
     return "batch/mask"
-
-
-def _lift(given: jax.Array, ndim: int) -> jax.Array:
-    return given.reshape(given.shape + (1,) * (ndim - given.ndim))
 
 
 class Averaged:

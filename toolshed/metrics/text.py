@@ -14,6 +14,7 @@ Example:
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import re
@@ -21,15 +22,51 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 
 from toolshed.errors import ToolshedError
 
 _ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
+class TextMetric(abc.ABC):
+    """What metrics of texts share: a state is a vector that adds up over texts."""
+
+    @abc.abstractmethod
+    def empty(self) -> Shaped[np.ndarray, "n"]:
+        """The state of no text."""
+
+    def state_from(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[str | Sequence[str]],
+        mask: Iterable[Any] | None = None,
+    ) -> Shaped[np.ndarray, "n"]:
+        """The state of some texts.
+
+        Args:
+          predictions: the texts.
+          references: for each, one text or several that it may be like.
+          mask: which texts count; None counts all.
+        """
+        rows = _counting(predictions, references, mask)
+        return sum((self._of_one(prediction, several) for prediction, several in rows), start=self.empty())
+
+    def merge(self, a: Shaped[np.ndarray, "n"], b: Shaped[np.ndarray, "n"]) -> Shaped[np.ndarray, "n"]:
+        """The state of all texts of both."""
+        return a + b
+
+    @abc.abstractmethod
+    def compute(self, state: Shaped[np.ndarray, "n"]) -> float:
+        """The value of a state, NaN of no text."""
+
+    @abc.abstractmethod
+    def _of_one(self, prediction: str, references: list[str]) -> Shaped[np.ndarray, "n"]:
+        """The state of one text."""
+
+
 @dataclasses.dataclass(frozen=True)
-class BLEU:
+class BLEU(TextMetric):
     """How many n-grams of predicted texts are in their references, with a penalty for short ones.
 
     The score is of the corpus, from 0 to 100: n-grams are counted over all texts, and counts merge exactly.
@@ -52,32 +89,8 @@ class BLEU:
     max_order: int = 4
 
     def empty(self) -> Int64[np.ndarray, "n"]:
-        """The state of no text."""
+        """The state of no text: their number, lengths in tokens, n-grams that matched, all n-grams."""
         return np.zeros(3 + 2 * self.max_order, np.int64)
-
-    def state_from(
-        self,
-        predictions: Sequence[str],
-        references: Sequence[str | Sequence[str]],
-        mask: Iterable[Any] | None = None,
-    ) -> Int64[np.ndarray, "n"]:
-        """The state of some texts: their number, lengths in tokens, n-grams that matched, all n-grams.
-
-        Args:
-          predictions: the texts.
-          references: for each, one text or several that it may be like.
-          mask: which texts count; None counts all.
-        """
-        scorer = _scorer(self.tokenize, self.lowercase, self.max_order)
-        state = self.empty()
-        for prediction, several in _counting(predictions, references, mask):
-            score = scorer.corpus_score([prediction], [[reference] for reference in several])
-            state += np.array([1, score.sys_len, score.ref_len, *score.counts, *score.totals], np.int64)
-        return state
-
-    def merge(self, a: Int64[np.ndarray, "n"], b: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-        """The state of all texts of both."""
-        return a + b
 
     def compute(self, state: Int64[np.ndarray, "n"]) -> float:
         """The score from 0 to 100, NaN of no text."""
@@ -94,22 +107,30 @@ class BLEU:
         )
         return float(score.score)
 
+    def _of_one(self, prediction: str, references: list[str]) -> Int64[np.ndarray, "n"]:
+        scorer = _scorer(self.tokenize, self.lowercase, self.max_order)
+        score = scorer.corpus_score([prediction], [[reference] for reference in references])
+        return np.array([1, score.sys_len, score.ref_len, *score.counts, *score.totals], np.int64)
 
-class _MeanOfTexts:
+
+class _MeanOfTexts(TextMetric):
     """What metrics share that are a mean over texts: their state is a sum and a number."""
 
     def empty(self) -> Float64[np.ndarray, "2"]:
         """The state of no text."""
         return np.zeros(2)
 
-    def merge(self, a: Float64[np.ndarray, "2"], b: Float64[np.ndarray, "2"]) -> Float64[np.ndarray, "2"]:
-        """The state of all texts of both."""
-        return a + b
-
     def compute(self, state: Float64[np.ndarray, "2"]) -> float:
         """The mean, NaN of no text."""
         total, number = state.tolist()
         return total / number if number else float("nan")
+
+    def _of_one(self, prediction: str, references: list[str]) -> Float64[np.ndarray, "2"]:
+        return np.array([self._score(prediction, references), 1], np.float64)
+
+    @abc.abstractmethod
+    def _score(self, prediction: str, references: list[str]) -> float:
+        """The score of one text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,19 +155,9 @@ class ROUGE(_MeanOfTexts):
         if self.kind not in _ROUGE:
             raise ToolshedError(f"ROUGE with kind={self.kind!r}; expected one of {', '.join(_ROUGE)}.")
 
-    def state_from(
-        self,
-        predictions: Sequence[str],
-        references: Sequence[str | Sequence[str]],
-        mask: Iterable[Any] | None = None,
-    ) -> Float64[np.ndarray, "2"]:
-        """The state of some texts: the sum of their F-measures, and their number. As in `BLEU`."""
-        scorer = _rouge_scorer(self.kind, self.stem)
-        scores = [
-            scorer.score_multi(several, prediction)[self.kind].fmeasure
-            for prediction, several in _counting(predictions, references, mask)
-        ]
-        return np.array([sum(scores), len(scores)], np.float64)
+    def _score(self, prediction: str, references: list[str]) -> float:
+        scores = _rouge_scorer(self.kind, self.stem).score_multi(references, prediction)
+        return float(scores[self.kind].fmeasure)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +170,7 @@ class METEOR(_MeanOfTexts):
 
     Attributes:
       synonyms: look synonyms up in WordNet, which nltk downloads once: ``python -m nltk.downloader
-        wordnet``.
+        wordnet``. Without it there, ``state_from`` raises a LookupError.
       alpha: weight of recall against precision.
       beta: how steeply the penalty grows with the share of runs among aligned words.
       gamma: the largest penalty.
@@ -174,32 +185,17 @@ class METEOR(_MeanOfTexts):
     beta: float = 3.0
     gamma: float = 0.5
 
-    def state_from(
-        self,
-        predictions: Sequence[str],
-        references: Sequence[str | Sequence[str]],
-        mask: Iterable[Any] | None = None,
-    ) -> Float64[np.ndarray, "2"]:
-        """The state of some texts: the sum of their scores, and their number. As in `BLEU`.
-
-        Raises:
-          LookupError: synonyms are wanted, and WordNet is not there.
-        """
-        score = _meteor_score()
+    def _score(self, prediction: str, references: list[str]) -> float:
         options: dict[str, Any] = {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
         if not self.synonyms:
             options["wordnet"] = _NoSynonyms()
         try:
-            scores = [
-                score([_words(reference) for reference in several], _words(prediction), **options)
-                for prediction, several in _counting(predictions, references, mask)
-            ]
+            return float(_meteor_score()(list(map(_words, references)), _words(prediction), **options))
         except LookupError as error:
             raise LookupError(
                 "METEOR looks up synonyms in WordNet, which is not there. Download it once: python -m"
                 " nltk.downloader wordnet. METEOR(synonyms=False) does without."
             ) from error
-        return np.array([sum(scores), len(scores)], np.float64)
 
 
 class _NoSynonyms:

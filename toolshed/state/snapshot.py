@@ -14,7 +14,7 @@ skeleton and optimiser. ``frozen`` are the arrays in the skeleton: frozen parame
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from toolshed import paths
-from toolshed.errors import OptimizerWarning, SnapshotError
+from toolshed.errors import OptimizerWarning, SnapshotError, StateError
 from toolshed.keys import is_key
 from toolshed.state.optimizer import describe_optimizer
 
@@ -79,6 +79,46 @@ def from_snapshot(snapshot: Mapping[str, Any], like: TrainState) -> TrainState:
     }
     step = jax.device_put(np.asarray(snapshot["step"], like.step.dtype), like.step.sharding)
     return like.replace(step=step, root_rng=_load(snapshot["root_rng"], like.root_rng), **fields)
+
+
+def leaves(state: TrainState, is_leaf: Callable[[Any], bool] | None = None) -> Iterator[tuple[str, Any]]:
+    """Every leaf of a state's saved fields by section and path: ``step``, ``root_rng``, ``params/…``.
+
+    The sections are those of a snapshot. Nothing is copied, and no device is waited for.
+    """
+    yield "step", state.step
+    yield "root_rng", state.root_rng
+    for section, field in _SECTIONS.items():
+        found = jax.tree_util.tree_flatten_with_path(getattr(state, field), is_leaf=is_leaf)[0]
+        for keys, leaf in found:
+            yield f"{section}/{paths.path_string(keys)}", leaf
+
+
+def arrays(state: TrainState) -> dict[str, Any]:
+    """The arrays among a state's `leaves`: what has to be saved to have the state again.
+
+    Raises:
+      StateError: two arrays have the same path, as in ``{"a/b": x, "a": {"b": y}}``.
+    """
+    found: dict[str, Any] = {}
+    for path, leaf in leaves(state):
+        if hasattr(leaf, "dtype"):
+            if path in found:
+                raise StateError(f"Two arrays have the path {path!r}, so one would be lost. Rename a key.")
+            found[path] = leaf
+    return found
+
+
+def with_arrays(state: TrainState, values: Mapping[str, Any]) -> TrainState:
+    """The state with values for all its `arrays` in their places."""
+    fields: dict[str, Any] = {"step": values["step"], "root_rng": values["root_rng"]}
+    for section, field in _SECTIONS.items():
+        found, treedef = jax.tree_util.tree_flatten_with_path(getattr(state, field))
+        fields[field] = treedef.unflatten(
+            values[f"{section}/{paths.path_string(keys)}"] if hasattr(leaf, "dtype") else leaf
+            for keys, leaf in found
+        )
+    return state.replace(**fields)
 
 
 def _arrays(tree: Any) -> Iterator[tuple[str, jax.Array]]:

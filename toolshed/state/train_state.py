@@ -240,6 +240,27 @@ class TrainState(pz.Struct):
         """
         return snapshots.from_snapshot(snapshot, like)
 
+    def save(self, repository: Any, **options: Any) -> Any:
+        """Saves this state; the same as ``repository.save(state, **options)``.
+
+        Args:
+          repository: a `toolshed.checkpoints.Repository`.
+          **options: tags, metadata and so on; see `toolshed.checkpoints.Repository.save`.
+        """
+        return repository.save(self, **options)
+
+    @classmethod
+    def load(cls, repository: Any, *, like: TrainState, step: Any = "latest", **options: Any) -> TrainState:
+        """A state that was saved; the same as ``repository.load(step, like=like, **options)``.
+
+        Args:
+          repository: a `toolshed.checkpoints.Repository`.
+          like: a freshly made state with the same model and optimiser.
+          step: a step, ``"latest"``, ``"best"`` or a tag.
+          **options: see `toolshed.checkpoints.Repository.load`.
+        """
+        return repository.load(step, like=like, **options)
+
     def treescope_color(self) -> str:
         """The colour of a TrainState in treescope, a quiet teal."""
         return "#7fb3a6"

@@ -10,8 +10,9 @@ import jax
 
 from toolshed.errors import RetraceWarning
 from toolshed.keys import raw_key
+from toolshed.loss_function import check_is_batch
 from toolshed.state import TrainState
-from toolshed.training.loss_function import check_is_batch
+from toolshed.training.packing import Packed, Packing
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation
 from toolshed.training.signature import Signature
@@ -28,6 +29,7 @@ class Program:
       kept: Context fields that are the arguments themselves, so that those are not given away.
       placement: where the arguments lie.
       traced: called whenever the step is traced.
+      packing: how the first three arguments are packed into one, or None. What is packed is donated.
 
     Attributes:
       run: the compiled step.
@@ -44,6 +46,7 @@ class Program:
         kept: tuple[str, ...],
         placement: Placement,
         traced: Callable[[], None],
+        packing: Packing | None = None,
     ):
         self._computation = computation
         self._report_trace = traced
@@ -54,10 +57,40 @@ class Program:
         for position, name in enumerate(("params", "opt_state", "model_state")):
             if donate and name not in kept:
                 donated.append(position)
-        self.run = jax.jit(self._trace, donate_argnums=tuple(donated), **placement.jit_arguments())
+        self._packing = packing
+        if packing is None:
+            self.run = jax.jit(self._trace, donate_argnums=tuple(donated), **placement.jit_arguments())
+        else:
+            self.run = jax.jit(self._trace_packed, donate_argnums=(0, 1, 5))
         self.observe = None
         if observed is not None:
             self.observe = jax.jit(observed.fields, **placement.jit_arguments(observing=True))
+
+    def _trace_packed(
+        self,
+        packed: Packed,
+        rest: Any,
+        constants: Any,
+        key: Any,
+        batch: Any,
+        block: Any,
+        once: Any,
+    ) -> tuple[tuple[Packed, Any], dict[str, Any], Any]:
+        """The step on packed values.
+
+        It stands in a loop that is run ``once``, a number that the compiler does not know. So it is
+        compiled as it would be by itself, not fused with the packing, and rounds every bit the same.
+        """
+        assert self._packing is not None
+        values = (*self._packing.unpack(packed), rest, block)
+
+        def body(_: Any, values: Any) -> Any:
+            params, opt_state, model_state, rest, block = values
+            after, _, block = self._trace(params, opt_state, model_state, rest, constants, key, batch, block)
+            return (*after, block)
+
+        *after, rest, block = jax.lax.fori_loop(0, once, body, values)
+        return (self._packing.pack(tuple(after)), rest), {}, block
 
     def _trace(
         self,

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from toolshed import models
+from toolshed import loss_function, models
 from toolshed.data import batch_size, feed
 from toolshed.metrics import Collection, Loss, Mapped, collection
 from toolshed.state import TrainState
-from toolshed.training import loss_function
 from toolshed.training.context import Context
 from toolshed.training.program import Skeleton, fields_of_loss
 

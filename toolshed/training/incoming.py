@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from toolshed.errors import NonFiniteError
-from toolshed.state import TrainState
 from toolshed.training.tape import Rows
 
 
@@ -28,33 +27,32 @@ class IncomingLosses:
         """The mean of all that came; NaN if none did."""
         return self._total / self._count if self._count else math.nan
 
-    def add_rows(self, rows: Rows, state: TrainState) -> None:
+    def add_rows(self, rows: Rows) -> None:
         """Takes in rows of a tape, whose first column holds the losses.
 
         Raises:
-          NonFiniteError: one is not finite; it names the step, and carries ``state``.
+          NonFiniteError: one is not finite; it names the step.
         """
         losses = rows.values[:, 0]
         bad = np.flatnonzero(~np.isfinite(losses))
         if self._check_finite and len(bad):
-            raise _not_finite(int(rows.steps[bad[0]]), float(losses[bad[0]]), state)
+            raise _not_finite(int(rows.steps[bad[0]]), float(losses[bad[0]]))
         self._total += float(losses.sum(dtype=np.float64))
         self._count += len(losses)
 
-    def add(self, step: int, loss: jax.Array, state: TrainState) -> None:
+    def add(self, step: int, loss: jax.Array) -> None:
         """Takes in the loss of one step. Waits for it; raises as `add_rows` does."""
         value = float(loss)
         if self._check_finite and not math.isfinite(value):
-            raise _not_finite(step, value, state)
+            raise _not_finite(step, value)
         self._total += value
         self._count += 1
 
 
-def _not_finite(step: int, loss: float, state: TrainState) -> NonFiniteError:
+def _not_finite(step: int, loss: float) -> NonFiniteError:
     return NonFiniteError(
         f"The loss of step {step} is {loss}. Lower the learning rate or clip the gradients; to look at the"
         " step, start from an earlier state and call build_train_step(loss_fn, check_finite=True), which"
         " names the gradients. Trainer(check_finite=False) trains on.",
         step=step,
-        state=state,
     )

@@ -13,15 +13,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from toolshed import loss_function
 from toolshed.errors import BatchError
 from toolshed.gradients import GradientStrategy
 from toolshed.keys import key_unpacker, raw_key
 from toolshed.models import adapter_of
 from toolshed.paths import describe, flatten
 from toolshed.state import TrainState
-from toolshed.training import loss_function, tape
+from toolshed.training import tape
 from toolshed.training.carried import Carried
 from toolshed.training.context import FROM_AUX, Context
+from toolshed.training.tape import Scalar
 
 
 class Skeleton:
@@ -65,7 +67,7 @@ class Computation:
       loss_fn: the loss function.
       gradient_strategy: how gradients are found.
       outputs: Context fields to return from the compiled step.
-      record: Context paths of the scalars that go on the tape.
+      record: the scalars that go on the tape: Context paths, or functions.
       steps_per_call: how many steps one call makes, each on its slice of the batch.
       check_finite: whether to return which gradients are finite.
     """
@@ -78,7 +80,7 @@ class Computation:
         loss_fn: Callable[..., Any],
         gradient_strategy: GradientStrategy,
         outputs: tuple[str, ...],
-        record: tuple[str, ...],
+        record: tuple[str | Scalar, ...],
         steps_per_call: int,
         check_finite: bool,
     ):
@@ -139,7 +141,7 @@ class Computation:
         return self(params, opt_state, model_state, rest, constants, key, batch, None)[1]
 
     def _one(
-        self, before: Carried, constants: Any, key: Any, batch: Any, taped: tuple[str, ...]
+        self, before: Carried, constants: Any, key: Any, batch: Any, taped: tuple[str | Scalar, ...]
     ) -> tuple[Carried, dict[str, Any], list[jax.Array]]:
         """One step: the state after it, the selected fields, and the scalars for the tape."""
         step, loss_fn_state, metric_states = before.rest
@@ -189,7 +191,7 @@ class Computation:
             fields["metric_states"] = metrics.states_from(Context(**fields))
             metric_states = metrics.merge_states(fields["metric_states"]).states
         after = Carried(params, opt_state, model_state, (step + 1, loss_fn_state, metric_states))
-        return after, self._select(fields), _scalars(fields, taped)
+        return after, self._select(fields), _scalars(fields, opt_state, taped)
 
     def _select(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         selected = {name: fields[name] for name in self._outputs if name in fields}
@@ -215,12 +217,13 @@ def fields_of_loss(loss: jax.Array, aux: Any) -> dict[str, Any]:
     return {"aux": aux, "loss_states": {"loss": loss}, "loss_total": loss, **named}
 
 
-def _scalars(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[jax.Array]:
+def _scalars(fields: Mapping[str, Any], opt_state: Any, record: tuple[str | Scalar, ...]) -> list[jax.Array]:
     context = Context(**fields)
     scalars = []
-    for path in names:
-        value = context[path]
+    for item in record:
+        value = item.of(context, opt_state) if isinstance(item, Scalar) else context[item]
         if getattr(value, "shape", None) != ():
-            raise ValueError(f"Only scalars can be recorded; {path!r} is {describe(value)}.")
+            name = item.name if isinstance(item, Scalar) else item
+            raise ValueError(f"Only scalars can be recorded; {name!r} is {describe(value)}.")
         scalars.append(value)
     return scalars

@@ -11,18 +11,20 @@ import numpy as np
 from toolshed import paths
 from toolshed.errors import BatchError, NonFiniteError, StateError
 from toolshed.gradients import GradientStrategy, backprop
+from toolshed.loss_function import check_is_batch
 from toolshed.state import TrainState
 from toolshed.training.carried import Carried
 from toolshed.training.compiled import Program, Ready
 from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
-from toolshed.training.loss_function import check_is_batch
+from toolshed.training.packing import Packed, Packing
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation, Skeleton
-from toolshed.training.tape import Tape
+from toolshed.training.tape import Scalar, Tape
 
 # Fields that the caller has in hand already: nothing is computed or copied to fill them.
 _FROM_ARGUMENTS = ("step", "batch", "params", "model_state", "opt_state")
 _MAX_PROGRAMS = 8
+_ONCE = np.int32(1)
 
 
 def build_train_step(
@@ -32,7 +34,7 @@ def build_train_step(
     gradient_strategy: GradientStrategy = backprop,
     donate: bool = False,
     steps_per_call: int = 1,
-    record: str | Iterable[str] = ("loss_total",),
+    record: str | Iterable[str | Scalar] = ("loss_total",),
     train_state_shardings: Any = None,
     batch_shardings: Any = None,
     check_finite: bool = False,
@@ -52,7 +54,8 @@ def build_train_step(
       steps_per_call: make k steps in one dispatch. Each entry of the batch then has a first axis of k,
         and so has each computed field of the Context; ``step``, ``params``, ``model_state`` and
         ``opt_state`` are those before the first of the k steps.
-      record: Context paths of scalars that go on a `Tape`, where the step is given one.
+      record: scalars that go on a `Tape`, where the step is given one: Context paths, or `Scalar`s for
+        what has none.
       train_state_shardings: a TrainState with shardings for leaves, or one sharding for all of
         ``params``, ``opt_state`` and ``model_state``.
       batch_shardings: shardings for the batch: one, or a dict by name.
@@ -107,7 +110,7 @@ class TrainStep:
 
     Attributes:
       traces: how often the step was traced, which is how often it was compiled.
-      record: Context paths of the scalars that go on a tape.
+      record: the names of the scalars that go on a tape; those of the Context are paths.
       steps_per_call: steps that one call makes.
     """
 
@@ -120,13 +123,14 @@ class TrainStep:
         gradient_strategy: GradientStrategy,
         donate: bool,
         steps_per_call: int,
-        record: tuple[str, ...],
+        record: tuple[str | Scalar, ...],
         train_state_shardings: Any,
         batch_shardings: Any,
         check_finite: bool,
     ):
         self.traces = 0
-        self.record = record
+        self.record = tuple(item.name if isinstance(item, Scalar) else item for item in record)
+        self._scalars = record
         self.steps_per_call = steps_per_call
         self._loss_fn = loss_fn
         self._observed_apart = observed_apart
@@ -140,6 +144,7 @@ class TrainStep:
         self._check_finite = check_finite
         self._programs: dict[Any, Program] = {}
         self._ready: Ready | None = None
+        self._ready_packed: tuple[Any, Packing, Ready] | None = None
 
     def tape(self, capacity: int = 1024) -> Tape:
         """An empty tape for this step's recorded scalars, with ``capacity`` rows in a block."""
@@ -219,22 +224,74 @@ class TrainStep:
         _set(new_state, "__dict__", new)
         return new_state, make_context(out)
 
-    def _prepare(self, state: Any) -> Ready:
+    def observe(self, state: TrainState, batch: dict[str, Any]) -> Context:
+        """The Context of a step that is not made, with all its fields; of a step built with no ``fields``.
+
+        Raises as a call does.
+        """
+        if not self._observed_apart:
+            raise ValueError("Only a step built with fields=None and without donate has a program for this.")
+        try:
+            ready = self._prepare(state)
+            metrics = None if state.metrics is None else state.metrics.states
+            rest = (state.step, state.loss_fn_state, metrics)
+            carried = Carried(state.params, state.opt_state, state.model_state, rest)
+            if ready.placement is not None and not ready.placement.fits(state.step):
+                carried = ready.placement.place(carried)
+            assert ready.observe is not None
+            fields = ready.observe(*carried, ready.constants, ready.key, batch)
+        except Exception as error:
+            _explain(error, state, batch)
+            raise
+        kept = {name: getattr(state, name) for name in self._kept if name != "batch"}
+        return Context(**{**kept, "batch": batch, **fields})
+
+    def call_packed(
+        self, like: TrainState, packing: Packing, carried: tuple[Packed, Any], batch: Any, tape: Tape
+    ) -> tuple[Packed, Any]:
+        """The step on values that stay packed, of a step that donates; what `Stepper` calls.
+
+        Args:
+          like: a state with the model, optimiser and key; its values are not looked at.
+          packing: how the values are packed.
+          carried: parameters, optimiser state and model state, packed; and the step's number, the loss
+            function's state and the metric states. Given away.
+          batch: as for a call.
+          tape: where to record this step's scalars.
+
+        Returns:
+          What is carried, after the step. Raises as a call does.
+        """
+        ready = self._ready_packed
+        try:
+            if ready is None or ready[0] is not like or ready[1] is not packing:
+                ready = self._ready_packed = (like, packing, self._prepare(like, packing))
+            run, constants, key = ready[2].run, ready[2].constants, ready[2].key
+            block = tape.reserve(self.record, self.steps_per_call, carried[1][0])
+            carried, _, block = run(*carried, constants, key, batch, block, _ONCE)
+        except Exception as error:
+            _explain(error, like, batch)
+            raise
+        tape.wrote(block, self.steps_per_call, carried[1][0])
+        return carried
+
+    def _prepare(self, state: Any, packing: Packing | None = None) -> Ready:
         """What is the same for all steps with this state's skeleton, key and optimiser."""
         if not isinstance(state, TrainState):
             raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
         skeleton = Skeleton(state.model_without_params)
         definition = None if state.metrics is None else state.metrics.definition
         key_kind = str(getattr(state.root_rng, "dtype", None))
-        identity = (skeleton.identity, id(state.optimizer_def), definition, key_kind)
+        packed = None if packing is None else packing.identity
+        identity = (skeleton.identity, id(state.optimizer_def), definition, key_kind, packed)
         program = self._programs.get(identity)
         if program is None:
             if len(self._programs) >= _MAX_PROGRAMS:
                 self._programs.pop(next(iter(self._programs)))
-            program = self._programs[identity] = self._compile(state, skeleton)
+            program = self._programs[identity] = self._compile(state, skeleton, packing)
         return Ready(program, state, skeleton.constants, self._placement)
 
-    def _compile(self, state: TrainState, skeleton: Skeleton) -> Program:
+    def _compile(self, state: TrainState, skeleton: Skeleton, packing: Packing | None) -> Program:
         def computation(outputs: tuple[str, ...], *, check_finite: bool) -> Computation:
             return Computation(
                 state,
@@ -242,7 +299,7 @@ class TrainStep:
                 loss_fn=self._loss_fn,
                 gradient_strategy=self._gradient_strategy,
                 outputs=outputs,
-                record=self.record,
+                record=self._scalars,
                 steps_per_call=self.steps_per_call,
                 check_finite=check_finite,
             )
@@ -257,6 +314,7 @@ class TrainStep:
             kept=self._kept,
             placement=self._placement,
             traced=self._traced,
+            packing=packing,
         )
 
     def _traced(self) -> None:

@@ -7,12 +7,26 @@ once. Rows are int32: the step's number, then each scalar as the bits of a float
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32, Shaped
+
+
+class Scalar(NamedTuple):
+    """A scalar of a step that is recorded, beside those that have a path in the Context.
+
+    Attributes:
+      name: what it is called.
+      of: ``of(context, opt_state)`` gives it, called while the step is traced, with all of the Context
+        and with the optimiser's state after the update.
+    """
+
+    name: str
+    of: Callable[[Any, Any], Any]
 
 
 class Rows(NamedTuple):
@@ -68,7 +82,7 @@ class Tape:
     started, and full blocks stay on the device until they are taken.
 
     Attributes:
-      names: Context paths of the scalars, in the order of the columns.
+      names: the scalars' Context paths or names, in the order of the columns.
       capacity: rows in a block.
       block: the device array that the next step writes to and replaces.
     """
@@ -134,6 +148,13 @@ class Tape:
             self.turn()
         full, self._full = self._full, []
         return _join([read_block(block) for block in full], len(self.names))
+
+    def hand_over(self) -> list[jax.Array]:
+        """All blocks with rows that were not taken yet, to be read elsewhere by `read_block`."""
+        if self._free < self.capacity:
+            self.turn()
+        full, self._full = self._full, []
+        return full
 
     def take_ready(self) -> Rows:
         """The rows of those full blocks that the device has finished. Waits for nothing."""

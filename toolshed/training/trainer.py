@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from toolshed import models, paths
 from toolshed.data import feed, stack
-from toolshed.errors import DataError, ModelError, StateError, ToolshedError
+from toolshed.errors import DataError, ModelError, NonFiniteError, StateError, ToolshedError
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.metrics import Collection
 from toolshed.state import TrainState, check_key, check_metrics
@@ -24,6 +23,7 @@ from toolshed.training.incoming import IncomingLosses
 from toolshed.training.interrupts import InterruptGuard
 from toolshed.training.program import Skeleton
 from toolshed.training.step import TrainStep, build_train_step
+from toolshed.training.stepper import Stepper
 from toolshed.training.watches import EarlyStop, Monitor, Watch
 
 # Numbers that no step has, to fold keys from that no step uses.
@@ -48,9 +48,6 @@ class Trainer:
       gradient_strategy: how gradients are found; see `toolshed.gradients`.
       steps_per_call: steps that `fit` makes in one dispatch. More than one pays for small models.
       check_finite: whether `fit` stops when a loss is NaN or infinite.
-
-    Attributes:
-      last_state: the newest state that `fit` made, whatever ended it; None before.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, toolshed
@@ -85,17 +82,39 @@ class Trainer:
         self.metrics = metrics
         self.steps_per_call = steps_per_call
         self.check_finite = check_finite
-        self.last_state: TrainState | None = None
+        self._last_state: TrainState | None = None
+        self._stepper: Stepper | None = None  # while fit steps in memory of its own
 
-        def build(**options: Any) -> TrainStep:
-            return build_train_step(loss_fn, gradient_strategy=gradient_strategy, **options)
-
-        self._step_by_hand = build()
-        self._step_in_fit = build(fields=(), donate=True)
-        self._steps_in_fit = build(fields=(), donate=True, steps_per_call=steps_per_call)
-        self._step_with_report = build(fields=("loss_total",))
+        self.gradient_strategy = gradient_strategy
+        self._steps: dict[Any, TrainStep] = {}
+        self._step_by_hand = self.build_step()
+        self._step_in_fit = self.build_step(fields=(), donate=True)
+        self._steps_in_fit = self.build_step(fields=(), donate=True, steps_per_call=steps_per_call)
+        self._step_with_report = self.build_step(fields=("loss_total",))
         self._evaluate = Evaluation(loss_fn, metrics)
         self._predictions: dict[Any, Callable[..., Any]] = {}
+
+    @property
+    def last_state(self) -> TrainState | None:
+        """The newest state that `fit` made, whatever ended it; None before."""
+        return self._last_state if self._stepper is None else self._stepper.state
+
+    @last_state.setter
+    def last_state(self, state: TrainState | None) -> None:
+        self._last_state = state
+        self._stepper = None
+
+    def build_step(self, **options: Any) -> TrainStep:
+        """A training step of this trainer's loss function; options as for `build_train_step`.
+
+        The same options give the same step, so that nothing is compiled twice.
+        """
+        key = tuple(sorted(options.items()))
+        if key not in self._steps:
+            self._steps[key] = build_train_step(
+                self.loss_fn, gradient_strategy=self.gradient_strategy, **options
+            )
+        return self._steps[key]
 
     def init(self, rng: jax.Array) -> TrainState:
         """The state before the first step.
@@ -246,30 +265,32 @@ class Trainer:
             self.last_state = first
         assert self.last_state is not None
         step = int(self.last_state.step)
+        if isinstance(error, NonFiniteError):
+            error.state = self.last_state
         error.add_note(f"Training stopped after step {step}; its state is trainer.last_state.")
 
     def _loop(self, state: TrainState, batches: Iterator[Any], losses: IncomingLosses) -> TrainState:
         """Steps in memory of their own, donated from one to the next."""
-        state = jax.tree.map(_copy, state)  # the caller's arrays are not ours to give away
+        stepper = self._stepper = Stepper(state)
         tape = self._steps_in_fit.tape()
         next_look = time.monotonic() + _LOOK_EVERY
         with InterruptGuard() as guard:
             try:
                 for step, batch in self._calls(batches):
                     guard.busy = True
-                    state, _ = step(state, batch, tape)
-                    self.last_state = state
+                    stepper(step, batch, tape)
                     guard.busy = False
                     if guard.pending:
                         guard.check()
                     if (now := time.monotonic()) >= next_look:
                         next_look = now + _LOOK_EVERY
                         tape.turn()
-                        losses.add_rows(tape.take_ready(), state)
+                        losses.add_rows(tape.take_ready())
             finally:
                 guard.busy = False
-            losses.add_rows(tape.take(), state)
-        return state
+                self.last_state = stepper.state
+            losses.add_rows(tape.take())
+        return self.last_state
 
     def _calls(self, batches: Iterator[Any]) -> Iterator[tuple[TrainStep, Any]]:
         """Which step to call with which batch: k batches at once as far as they go, then one by one."""
@@ -297,9 +318,9 @@ class Trainer:
             unseen.append((count - 1, context.loss_total))
             report(count, context.loss_total, state)
             while unseen and unseen[0][1].is_ready():
-                losses.add(*unseen.pop(0), state)
+                losses.add(*unseen.pop(0))
         for step, loss in unseen:
-            losses.add(step, loss, state)
+            losses.add(step, loss)
         return state
 
     def predict(self, state: TrainState, *inputs: Any, **side_inputs: Any) -> Any:
@@ -379,7 +400,3 @@ def _checked_window(window: Any, data: Any) -> int:
 
 def _shapes(batch: Any) -> tuple[Any, ...]:
     return tuple(np.shape(leaf) for leaf in jax.tree.leaves(batch))
-
-
-def _copy(leaf: Any) -> Any:
-    return jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf

@@ -1,5 +1,7 @@
-"""Renderings: how states, contexts and trees look in a notebook."""
+"""Renderings: how states, contexts, trees and curves look in a notebook."""
 
+from toolshed.views.curves import Mark as Mark
+from toolshed.views.curves import curves as curves
 from toolshed.views.trees import format_bytes as format_bytes
 from toolshed.views.trees import register
 from toolshed.views.trees import summarize_state as summarize_state

@@ -14,8 +14,8 @@ from tests.metrics.merging import (
     check,
     compiled,
     context_of,
-    joined,
     merged,
+    merged_each,
     properties,
     random_batches,
     seeds,
@@ -37,20 +37,21 @@ def numbers(rng: np.random.Generator, n: int) -> Arrays:
 @properties
 @given(seeds)
 def test_statistics_of_merged_batches_are_numpy_s_over_all_at_once(seed):
-    batches = random_batches(seed, numbers)
-    values = joined(batches)["aux/values"]
+    batches, whole = random_batches(seed, numbers)
+    values = whole["aux/values"]
     some = values.size > 0
-    check(merged(Mean("aux/values"), batches, seed), values.mean() if some else np.nan)
-    check(merged(Sum("aux/values"), batches, seed), values.sum() if some else np.nan)
-    check(merged(Count("aux/values"), batches, seed), values.size if some else np.nan)
-    check(merged(Std("aux/values"), batches, seed), values.std() if some else np.nan)
+    metrics = [kind("aux/values") for kind in (Mean, Sum, Count, Std)]
+    mean, total, count, deviation = merged_each(metrics, batches, seed)
+    check(mean, values.mean() if some else np.nan)
+    check(total, values.sum() if some else np.nan)
+    check(count, values.size if some else np.nan)
+    check(deviation, values.std() if some else np.nan)
 
 
 @properties
 @given(seeds)
 def test_a_weighted_mean_is_numpy_s(seed):
-    batches = random_batches(seed, numbers)
-    everything = joined(batches)
+    batches, everything = random_batches(seed, numbers)
     if everything["weights"].size:
         expected = np.average(everything["aux/values"].mean(1), weights=everything["weights"])
         check(merged(Mean("aux/values", weights="batch/weights"), batches, seed), expected)

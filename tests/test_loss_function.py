@@ -9,7 +9,7 @@ import pytest
 from penzai import pz
 
 from toolshed.errors import BatchError, LossError
-from toolshed.training.loss_function import check_batch, check_result, name_of
+from toolshed.loss_function import check_batch, check_result, name_of
 
 X = jnp.ones((2, 3))
 

@@ -1,0 +1,157 @@
+"""Kills saving processes, and looks at what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tests.crash.worker import Order, loss, repository, state, values
+
+ROOT = Path(__file__).parents[2]
+
+
+class Killer:
+    """Has processes save in one repository, each until it is killed.
+
+    Args:
+      folder: where to put the repository.
+      mode: what is saved; see `tests.crash.worker.MODES`.
+      asynchronous: how.
+      source: of chance.
+    """
+
+    def __init__(self, folder: Path, mode: str, *, asynchronous: bool, source: random.Random):
+        self.mode, self.asynchronous, self.source = mode, asynchronous, source
+        self._root, self._log = folder / "repository", folder / "acknowledged"
+        self._first = 0
+        self.saved: list[int] = []  # the numbers of all states that were acknowledged
+        self.kills = 0
+
+    def kill_once(self, zygote: Zygote) -> None:
+        """Starts a process, kills it, and judges what is there."""
+        by_operation = self.source.random() < 0.5
+        self._log.unlink(missing_ok=True)
+        order = Order(
+            root=str(self._root),
+            mode=self.mode,
+            asynchronous=self.asynchronous,
+            first=self._first,
+            acknowledged=str(self._log),
+            operations=self.source.randrange(1, 150) if by_operation else None,
+        )
+        process = zygote.start(order)
+        lines = self._lines()
+        deadline = time.monotonic() + 300
+        while not lines:
+            assert time.monotonic() < deadline, self._errors()
+            time.sleep(0.002)
+            lines = self._lines()
+        if not by_operation:
+            time.sleep(self.source.uniform(0, 0.3))
+            os.kill(process, signal.SIGKILL)
+        status = zygote.wait()
+        assert os.WIFSIGNALED(status), self._errors()
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        self.kills += 1
+        self.saved += [int(line) for line in self._lines()[1:]]
+        self.judge(order)
+
+    def _lines(self) -> list[str]:
+        try:
+            return self._log.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def _errors(self) -> str:
+        errors = Path(f"{self._log}.errors")
+        return errors.read_text()[-4000:] if errors.exists() else "no errors"
+
+    def judge(self, order: Order) -> None:
+        """Everything that is listed is whole, what was acknowledged is there, and the next save works."""
+        with repository(order) as here, warnings.catch_warnings():
+            warnings.simplefilter("error")  # nothing may have to be stepped over
+            damages = here.verify()
+            assert damages == (), damages
+            if self.saved:
+                self._judge_contents(here)
+            newest = here.latest
+            self._first = 0 if newest is None else newest.metadata["n"] + 1
+            here.save(
+                state(self._first),
+                step=7 if self.mode == "same step" else None,
+                metadata={"n": self._first},
+                metrics={"loss": loss(self._first)},
+                wait=True,
+            )
+            self.saved.append(self._first)
+            self._first += 1
+            for name in ("staging", "trash"):
+                assert list((self._root / name).iterdir()) == [], f"left over in {name}"
+
+    def _judge_contents(self, here: Any) -> None:
+        restored = here.restore(like=state(0))
+        n = restored.manifest.metadata["n"]
+        assert n >= max(self.saved), f"state {max(self.saved)} was acknowledged, the newest is {n}"
+        check_values(restored.state, n)
+        there = {one.metadata["n"] for one in here.find()}
+        if self.mode == "keep all":
+            assert set(self.saved) <= there
+        if self.mode == "same step":
+            assert here.steps() == [7]
+        if self.mode == "retention":
+            assert min(map(loss, there)) <= min(map(loss, self.saved))
+        if self.mode == "tagged best" and here.find(tags="best"):
+            best = here.restore("best", like=state(0))
+            check_values(best.state, best.manifest.metadata["n"])
+
+
+def check_values(found: Any, n: int) -> None:
+    """Whether this is the n-th state, to the last bit."""
+    assert int(found.step) == n
+    np.testing.assert_array_equal(jax.random.key_data(found.root_rng), jax.random.key_data(jax.random.key(n)))
+    for name, expected in values(n).items():
+        assert np.asarray(found.params[name]).tobytes() == expected.tobytes()
+
+
+class Zygote:
+    """The process that makes the processes that are killed."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.worker"],
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, order: Order) -> int:
+        """Starts a process; gives its id."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order._asdict()) + "\n")
+        self._process.stdin.flush()
+        return self._number()
+
+    def wait(self) -> int:
+        """Waits until the process has ended; gives its status."""
+        return self._number()
+
+    def _number(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.communicate()

@@ -1,0 +1,94 @@
+"""A stepper goes on in memory of its own, packed or not, to the bits of steps by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import toolshed
+from tests import zoo
+from tests.training.by_hand import batches, differing, new_state, values_of
+from toolshed.errors import BatchError
+from toolshed.training import packing
+from toolshed.training.stepper import Stepper
+
+CASES = {"dropout": zoo.dropout_mlp, "statistics": zoo.running_statistics, "transformer": zoo.transformer}
+
+
+@pytest.fixture
+def packs_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_MANY", 2)
+
+
+def stepped(case: Any, state: Any, n: int) -> Stepper:
+    step = toolshed.build_train_step(case.loss_fn, fields=(), donate=True)
+    tape, stepper = step.tape(), Stepper(state)
+    for batch in batches(case, n):
+        stepper(step, batch, tape)
+    assert step.traces == 1
+    np.testing.assert_array_equal(tape.take().steps, np.arange(n))
+    return stepper
+
+
+@pytest.mark.usefixtures("packs_everything")
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_packed_steps_give_the_bits_of_steps_by_hand(case: Any):
+    case = case()
+    first = expected = new_state(case, optax.adam(1e-2))
+    by_hand = toolshed.build_train_step(case.loss_fn, fields=(), donate=False)
+    stepper = stepped(case, first, 5)
+    for batch in batches(case, 5):
+        expected, _ = by_hand(expected, batch)
+    assert stepper._packed is not None
+    assert len(stepper._packed[0].packs) >= 2
+    assert differing(values_of(stepper.state), values_of(expected)) == []
+    assert int(stepper.state.step) == 5
+    first.check_alive()  # what the caller has is not given away
+
+
+@pytest.mark.usefixtures("packs_everything")
+def test_metrics_and_the_loss_functions_state_go_along():
+    case = zoo.mlp()
+
+    def counting(*, model: Any, state: Any, rng: Any, x: Any, y: Any) -> Any:
+        loss, _, aux = zoo.regression_loss(model=model, state=None, rng=rng, x=x, y=y)
+        return loss, {"seen": state["seen"] + len(x)}, aux
+
+    metrics = toolshed.metrics.collection(error=toolshed.metrics.MSE(predictions="preds", targets="batch/y"))
+    state = toolshed.TrainState.initial_state(
+        case.model, optax.adam(1e-2), jax.random.key(0), {"seen": jnp.zeros((), jnp.int32)}, metrics
+    )
+    stepper = stepped(case._replace(loss_fn=counting), state, 3)
+    assert int(stepper.state.loss_fn_state["seen"]) == 3 * 8
+    assert stepper.state.compute_metrics()["error"] > 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_copy_stays_valid_while_the_stepper_goes_on(packed: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(packing, "_MANY", 2 if packed else 10_000)
+    case = zoo.mlp()
+    step = toolshed.build_train_step(case.loss_fn, fields=(), donate=True)
+    tape, stepper = step.tape(), Stepper(new_state(case, optax.adam(1e-2)))
+    first, second = batches(case, 2)
+    stepper(step, first, tape)
+    kept, at = stepper.copy(), {name: np.array(x) for name, x in values_of(stepper.copy()).items()}
+    stepper(step, second, tape)
+    kept.check_alive()
+    assert differing(values_of(kept), at) == []
+    assert differing(values_of(stepper.state), at) != []
+
+
+@pytest.mark.usefixtures("packs_everything")
+def test_a_batch_that_cannot_be_taken_leaves_the_state_as_it_was():
+    case = zoo.mlp()
+    stepper = stepped(case, new_state(case, optax.adam(1e-2)), 1)
+    step = toolshed.build_train_step(case.loss_fn, fields=(), donate=True)
+    with pytest.raises(BatchError, match="batch/x is"):
+        stepper(step, {**case.batch, "x": "text"}, step.tape())
+    stepper.state.check_alive()
+    assert int(stepper.state.step) == 1

@@ -1,0 +1,255 @@
+"""The timeline: where a run has been, and from what it can be made again.
+
+A branch holds the steps after its start. Snapshots are whole states that lie on the device; between two
+of them every state follows exactly from the earlier one, the batches and the edits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+
+from toolshed.errors import RunError
+from toolshed.keys import is_key
+from toolshed.state import TrainState
+
+
+class Edit(NamedTuple):
+    """Values that were set at a step.
+
+    Attributes:
+      step: number of steps done then.
+      values: by the name of the hyperparameter.
+    """
+
+    step: int
+    values: dict[str, float]
+
+
+class Snapshot(NamedTuple):
+    """A whole state, from which the steps after it can be made again.
+
+    Attributes:
+      step: number of steps done.
+      state: the state, in memory that no step uses; on the host where the device's share was used up.
+      position: where the data was.
+      edits: how many of the branch's edits are in it.
+      pinned: whether it must stay: nothing else leads to what comes after it.
+      nbytes: its size.
+      shardings: where its leaves were before it was moved to the host's memory; None if it was not.
+    """
+
+    step: int
+    state: TrainState
+    position: Any
+    edits: int
+    pinned: bool
+    nbytes: int
+    shardings: tuple[Any, ...] | None = None
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it is in the host's memory."""
+        return self.shardings is not None
+
+    @property
+    def on_device(self) -> TrainState:
+        """The state with its arrays where they were when they were made."""
+        if self.shardings is None:
+            return self.state
+        leaves, structure = jax.tree.flatten(self.state)
+        placed = [
+            leaf if where is None else jax.device_put(leaf, where or None)
+            for leaf, where in zip(leaves, self.shardings, strict=True)
+        ]
+        return jax.tree.unflatten(structure, placed)
+
+    def moved(self) -> Snapshot:
+        """The same in the host's memory. Waits for the device."""
+        leaves, structure = jax.tree.flatten(self.state)
+        arrays = [isinstance(leaf, jax.Array) and not is_key(leaf) for leaf in leaves]
+        # False stands for wherever jax puts an array by itself
+        shardings = tuple(
+            (leaf.committed and leaf.sharding) if is_array else None
+            for leaf, is_array in zip(leaves, arrays, strict=True)
+        )
+        host = [
+            jax.device_get(leaf) if is_array else leaf for leaf, is_array in zip(leaves, arrays, strict=True)
+        ]
+        return self._replace(state=jax.tree.unflatten(structure, host), shardings=shardings)
+
+
+@dataclasses.dataclass
+class Segment:
+    """The part of a timeline that one branch added.
+
+    Attributes:
+      name: of the branch.
+      parent: the branch that it left, or None.
+      start: the step at which it left it.
+      head: the last step made on it.
+      edits: in the order in which they were made.
+      snapshots: in the order of their steps; the first is that of the start.
+    """
+
+    name: str
+    parent: str | None
+    start: int
+    head: int
+    edits: list[Edit]
+    snapshots: list[Snapshot]
+
+
+class Timeline:
+    """Branches, edits and snapshots of a run. Changed by the run's own thread alone.
+
+    Args:
+      first: the snapshot that it begins with.
+      device_budget: bytes that snapshots may take on the device.
+      host_budget: bytes that those moved to the host may take; where the device is the host's own CPU,
+        moving would save nothing, and the older of them are thinned out at once.
+
+    Snapshots are thinned out so that they lie the denser the newer they are. Those that are pinned stay,
+    whatever the budgets.
+    """
+
+    def __init__(self, first: Snapshot, *, device_budget: int, host_budget: int):
+        self.device_budget = device_budget
+        self.host_budget = host_budget
+        self.current = "main"
+        self.segments = {"main": Segment("main", None, first.step, first.step, [], [first])}
+
+    @property
+    def here(self) -> Segment:
+        """The current branch."""
+        return self.segments[self.current]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all snapshots, wherever they lie."""
+        return sum(snapshot.nbytes for snapshot in self._everything())
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of the snapshots on the device."""
+        return sum(snapshot.nbytes for snapshot in self._everything() if not snapshot.on_host)
+
+    def _everything(self) -> list[Snapshot]:
+        """All snapshots. Any thread may ask: what is iterated here is not what the run changes."""
+        return [snapshot for part in tuple(self.segments.values()) for snapshot in tuple(part.snapshots)]
+
+    def add(self, state: TrainState, step: int, position: Any, *, pinned: bool = False) -> None:
+        """Keeps a state of the current branch, in memory that is the timeline's own from now on."""
+        here = self.here
+        if not pinned and any(old.step == step and old.edits == len(here.edits) for old in here.snapshots):
+            return
+        new = Snapshot(step, state, position, len(here.edits), pinned, size_of(state))
+        kept = [old for old in here.snapshots if old.step != step or (old.pinned and not pinned)]
+        here.snapshots = sorted([*kept, new], key=lambda snapshot: (snapshot.step, snapshot.edits))
+        self._thin()
+
+    def begin(self, name: str, first: Snapshot) -> None:
+        """Begins a branch where the run is, and makes it the current one."""
+        self.segments[name] = Segment(name, self.current, first.step, first.step, [], [first])
+        self.current = name
+
+    def owner(self, step: int, branch: str | None = None) -> Segment:
+        """The branch, of the line that leads to ``branch``, on which a step was made.
+
+        Raises:
+          RunError: no such branch, or no such step on its line.
+        """
+        part = self._segment(branch or self.current)
+        if step > part.head:
+            elsewhere = [other.name for other in self.segments.values() if step <= other.head]
+            hint = (
+                f"It is on {', '.join(elsewhere)}: run.goto({step}, {elsewhere[0]!r})."
+                if elsewhere
+                else "run.train(steps) goes on from there."
+            )
+            raise RunError(
+                f"Step {step:,} has not been made on the branch {part.name!r}, which ends at step"
+                f" {part.head:,}. {hint}"
+            )
+        while step < part.start and part.parent is not None:
+            part = self.segments[part.parent]
+        if step < part.start:
+            raise RunError(f"This run begins at step {part.start:,}; there is no step {step:,} in it.")
+        return part
+
+    def nearest(self, part: Segment, step: int) -> Snapshot:
+        """The last snapshot of a branch that is not after a step."""
+        return [snapshot for snapshot in part.snapshots if snapshot.step <= step][-1]
+
+    def free_name(self, stem: str) -> str:
+        """A branch name that is not taken: ``main-2`` after ``main``."""
+        stem = stem.rsplit("-", 1)[0] if stem.rsplit("-", 1)[-1].isdigit() else stem
+        number = 2
+        while f"{stem}-{number}" in self.segments:
+            number += 1
+        return f"{stem}-{number}"
+
+    def _segment(self, name: str) -> Segment:
+        if name not in self.segments:
+            raise RunError(f"There is no branch {name!r}; there are {', '.join(self.segments)}.")
+        return self.segments[name]
+
+    def _thin(self) -> None:
+        """Brings the snapshots within the budgets: older ones to the host, then fewer of them."""
+        while self.device_bytes > self.device_budget and self._move_one():
+            pass
+        on_host = self.nbytes - self.device_bytes
+        while self.device_bytes > self.device_budget or on_host > self.host_budget:
+            if not self._drop_one():
+                break
+            on_host = self.nbytes - self.device_bytes
+
+    def _move_one(self) -> bool:
+        """Moves the oldest snapshot that is on a device of its own to the host."""
+        for part in self.segments.values():
+            for number, snapshot in enumerate(part.snapshots[:-1]):
+                if not snapshot.on_host and not _is_on_cpu(snapshot.state):
+                    part.snapshots[number] = snapshot.moved()
+                    return True
+        return False
+
+    def _drop_one(self) -> bool:
+        """Drops the snapshot that is missed least: little is between its neighbours, and it is old."""
+        candidates = []
+        for part in self.segments.values():
+            newest = part.snapshots[-1].step
+            for number in range(1, len(part.snapshots) - 1):
+                if not part.snapshots[number].pinned:
+                    gap = part.snapshots[number + 1].step - part.snapshots[number - 1].step
+                    age = newest - part.snapshots[number].step + 1
+                    candidates.append((gap / age, part, number))
+        if not candidates:
+            return False
+        _, part, number = min(candidates, key=lambda candidate: candidate[0])
+        del part.snapshots[number]
+        return True
+
+    def __repr__(self) -> str:
+        lines = []
+        for part in tuple(self.segments.values()):
+            origin = f"from {part.parent} at step {part.start:,}" if part.parent else f"from {part.start:,}"
+            mark = "→" if part.name == self.current else " "
+            kept = ", ".join(f"{snapshot.step:,}" for snapshot in part.snapshots[-6:])
+            more = f"… {kept}" if len(part.snapshots) > 6 else kept
+            lines.append(
+                f"{mark} {part.name}: {origin} to {part.head:,}; {len(part.edits)} edits; snapshots at {more}"
+            )
+        total = f"{self.nbytes / 1e6:,.1f} of {(self.device_budget + self.host_budget) / 1e6:,.0f} MB"
+        return "\n".join(["Timeline", *lines, f"  snapshots take {total}"])
+
+
+def size_of(state: TrainState) -> int:
+    """Bytes of what a step changes in a state."""
+    changing = (state.params, state.opt_state, state.model_state, state.loss_fn_state)
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(changing) if hasattr(leaf, "nbytes"))
+
+
+def _is_on_cpu(state: TrainState) -> bool:
+    return all(device.platform == "cpu" for device in state.step.devices())
