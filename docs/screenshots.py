@@ -80,7 +80,7 @@ def make(browser: Browser, theme: str) -> None:
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, Path(folder) / "digits.ipynb")
         with jupyterlab.serve(Path(folder), theme=f"JupyterLab {theme.title()}") as server:
-            size: Any = {"width": 1100, "height": 1000}
+            size: Any = {"width": 1100, "height": 1300}
             context = browser.new_context(viewport=size, device_scale_factor=1.5)
             page = context.new_page()
             page.set_default_timeout(120_000)
@@ -108,8 +108,7 @@ def picture_of_branches(page: Any, name: str) -> None:
     """A dashboard with an edit that went wrong, and the branch that was begun before it."""
     jupyterlab.run_cell(page, TRAVEL)
     jupyterlab.run_cell(page, SHOW_TRAVELS)
-    cell = page.locator(".jp-Notebook > * .jp-Cell, .jp-Notebook .jp-Cell").nth(SHOW_TRAVELS)
-    set_up(page, cell.locator(DASHBOARD))
+    set_up(page, cell_at(page, SHOW_TRAVELS).locator(DASHBOARD))
     take(page, [TRAVEL, SHOW_TRAVELS], name)
 
 
@@ -118,6 +117,11 @@ def set_up(page: Any, dashboard: Any) -> None:
     dashboard.locator('input[type="range"]').fill("0.9")
     dashboard.locator('[data-panel="loss"] .tl-switch').click()
     page.mouse.move(5, 5)
+
+
+def cell_at(page: Any, index: int) -> Any:
+    """A cell by its number in the notebook."""
+    return page.locator(f'.jp-Cell[data-windowed-list-index="{index}"]')
 
 
 def wait_for_step(page: Any, step: int) -> None:
@@ -130,19 +134,18 @@ def take(page: Any, indices: Sequence[int], name: str) -> None:
     page.evaluate(
         """async (index) => {
             const notebook = window.jupyterapp.shell.currentWidget.content;
-            notebook.activeCellIndex = index;
+            notebook.activeCellIndex = 0;  // out of sight, as is the frame around it
             notebook.mode = 'command';
             await notebook.scrollToItem(index, 'start');
         }""",
         indices[0],
     )
     page.wait_for_timeout(1_500)  # the charts have their place, and a frame of this moment
-    cells = [page.locator(f'.jp-Cell[data-windowed-list-index="{index}"]') for index in indices]
-    boxes = [cell.bounding_box() for cell in cells]
+    boxes = [cell_at(page, index).bounding_box() for index in indices]
     left = min(box["x"] for box in boxes)
     top = min(box["y"] for box in boxes)
     right = max(box["x"] + box["width"] for box in boxes)
-    bottom = min(max(box["y"] + box["height"] for box in boxes), page.viewport_size["height"])
+    bottom = max(box["y"] + box["height"] for box in boxes)
     clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
     picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
     IMAGES.mkdir(exist_ok=True)

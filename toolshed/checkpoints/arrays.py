@@ -119,16 +119,22 @@ def has_room(leaves: Iterable[Any]) -> bool:
 
 def to_host(leaf: Any) -> np.ndarray:
     """A leaf's values in C order and little-endian, of keys their bits. Waits for the device."""
-    if is_key(leaf):
-        leaf = jax.random.key_data(leaf)
-    elif isinstance(leaf, jax.Array):
-        leaf = _alias(leaf)
-    values = np.asarray(leaf)
+    return _in_order(np.asarray(_readable(leaf)))
+
+
+def _in_order(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(values.shape)
 
 
-def _alias(leaf: jax.Array) -> jax.Array:
-    """Another array object with the same memory: jax keeps an array's host copy as long as the array."""
+def _readable(leaf: Any) -> Any:
+    """What numpy can read: of keys the bits, of arrays another object with the same memory.
+
+    jax keeps the copy on the host that it makes for numpy for as long as it keeps the array.
+    """
+    if is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    if not isinstance(leaf, jax.Array):
+        return leaf
     shards = [shard.data for shard in leaf.addressable_shards]
     return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, shards)
 
@@ -160,12 +166,13 @@ def write(folder: Path, leaves: Mapping[str, Any], shardings: Mapping[str, Any])
       What was written, and where each array is.
     """
     found, stored, packed, offset = [], {}, [], 0
-    for leaf in leaves.values():
-        if isinstance(leaf, jax.Array) and not is_key(leaf):
-            leaf.copy_to_host_async()
+    readable = {path: _readable(leaf) for path, leaf in leaves.items()}
+    for leaf in readable.values():
+        if isinstance(leaf, jax.Array):
+            leaf.copy_to_host_async()  # all at once, before the first is waited for
     for path, leaf in leaves.items():
         kind = kind_of(leaf)
-        values = to_host(leaf)
+        values = _in_order(np.asarray(readable.pop(path)))
         is_small = values.nbytes < PACK_BELOW
         name = _PACKED if is_small else f"{len(stored):05d}"
         place = offset if is_small else None

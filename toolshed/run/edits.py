@@ -12,17 +12,22 @@ import numpy as np
 
 from toolshed import paths
 from toolshed.errors import RunError
-from toolshed.run.recording import hyperparameters_of, is_injected
+from toolshed.run.logged import is_number
+from toolshed.run.recording import hyperparameters_of, injected_in, is_injected
 from toolshed.state import TrainState
 
 
 def editable(state: TrainState) -> dict[str, Any]:
-    """The scalars that can be set: injected hyperparameters, and those of a dict ``loss_fn_state``."""
-    found = dict(hyperparameters_of(state.opt_state))
+    """The scalars that can be set: injected hyperparameters, and those of a dict ``loss_fn_state``.
+
+    Not those that a schedule sets anew in each step.
+    """
+    scheduled = _scheduled(state.opt_state)
+    found = {k: v for k, v in hyperparameters_of(state.opt_state).items() if k not in scheduled}
     if isinstance(state.loss_fn_state, Mapping):
         for name, value in state.loss_fn_state.items():
             found.setdefault(name, value)
-    return {name: value for name, value in found.items() if getattr(value, "shape", None) == ()}
+    return {name: value for name, value in found.items() if is_number(value)}
 
 
 def set_values(state: TrainState, values: Mapping[str, Any]) -> TrainState:
@@ -34,19 +39,10 @@ def set_values(state: TrainState, values: Mapping[str, Any]) -> TrainState:
     known = editable(state)
     for name, value in values.items():
         if name not in known:
-            close = paths.nearest(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            there = (
-                f" There are {', '.join(known)}.{hint}"
-                if known
-                else (
-                    " Make the optimiser with optax.inject_hyperparams(optax.adam)(learning_rate=1e-3) to"
-                    " have its hyperparameters at hand."
-                )
-            )
-            raise RunError(f"There is no hyperparameter {name!r} that can be set while training.{there}")
-        if isinstance(value, str) or np.ndim(value) or not np.isreal(value):
-            raise RunError(f"{name} is {paths.describe(value)}; expected one number.")
+            raise RunError(_not_there(name, known, state))
+        _check_value(name, value, known[name].dtype)
+    if not values:
+        raise RunError(f"There is nothing to set. There are {', '.join(known) or 'no hyperparameters'}.")
     set_ones = {name: _like(known[name], value) for name, value in values.items()}
     injected = hyperparameters_of(state.opt_state)
     opt_state = _replaced(state.opt_state, {k: v for k, v in set_ones.items() if k in injected})
@@ -57,6 +53,32 @@ def set_values(state: TrainState, values: Mapping[str, Any]) -> TrainState:
     return state.replace(opt_state=opt_state, loss_fn_state=loss_fn_state)
 
 
+def _not_there(name: str, known: Mapping[str, Any], state: TrainState) -> str:
+    if name in _scheduled(state.opt_state):
+        return (
+            f"A schedule sets {name!r} anew in each step, so it cannot be set. Give the optimiser a number to"
+            " have it at hand."
+        )
+    close = paths.nearest(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    there = (
+        f" There are {', '.join(known)}.{hint}"
+        if known
+        else (
+            " Make the optimiser with optax.inject_hyperparams(optax.adam)(learning_rate=1e-3) to have its"
+            " hyperparameters at hand."
+        )
+    )
+    return f"There is no hyperparameter {name!r} that can be set while training.{there}"
+
+
+def _check_value(name: str, value: Any, dtype: Any) -> None:
+    if not is_number(value) or (isinstance(value, (bool, np.bool_)) and dtype.kind != "b"):
+        raise RunError(f"{name} is {paths.describe(value)}; expected one number.")
+    if not jnp.issubdtype(dtype, jnp.floating) and not float(value).is_integer():
+        raise RunError(f"{name} is to be {value}; it is of type {dtype}, so expected a whole number.")
+
+
 def _like(old: jax.Array, value: Any) -> jax.Array:
     new = jnp.asarray(value, old.dtype)
     return jax.device_put(new, old.sharding) if old.committed else new
@@ -64,14 +86,28 @@ def _like(old: jax.Array, value: Any) -> jax.Array:
 
 def _replaced(node: Any, values: Mapping[str, Any]) -> Any:
     """An optimiser's state with other hyperparameters wherever it keeps some of these names."""
-    if not values or not isinstance(node, tuple):
+    if not values:
+        return node
+    if isinstance(node, dict):
+        return {name: _replaced(part, values) for name, part in node.items()}
+    if not isinstance(node, (tuple, list)):
         return node
     parts = [_replaced(part, values) for part in node]
-    new: Any = type(node)(*parts) if hasattr(node, "_fields") else tuple(parts)
     if not is_injected(node):
-        return new
+        return type(node)(*parts) if hasattr(node, "_fields") else type(node)(parts)
     held = {name: values.get(name, old) for name, old in node.hyperparams.items()}  # type: ignore[attr-defined]
-    return new._replace(hyperparams=held)
+    return type(node)(*parts)._replace(hyperparams=held)  # type: ignore[attr-defined]
+
+
+def _scheduled(opt_state: Any) -> set[str]:
+    """The names of hyperparameters that a schedule sets, wherever they are."""
+    nodes = [(set(node.hyperparams), set(_schedules_of(node))) for node in injected_in(opt_state)]
+    by_number = {name for held, by_schedule in nodes for name in held - by_schedule}
+    return {name for _, by_schedule in nodes for name in by_schedule} - by_number
+
+
+def _schedules_of(node: Any) -> Mapping[str, Any]:
+    return getattr(node, "hyperparams_states", {})
 
 
 class ModelChange(NamedTuple):

@@ -300,7 +300,9 @@ class Engine:
 
     def fork(self, name: str | None) -> str:
         """Begins a branch here, and gives its name."""
-        name = name or self.timeline.free_name(self.timeline.current)
+        name = self.timeline.free_name(self.timeline.current) if name is None else name
+        if not isinstance(name, str) or not name.strip() or len(name.splitlines()) > 1:
+            raise RunError(f"A branch is to be called {name!r}; expected a name in one line.")
         if name in self.timeline.segments:
             raise RunError(f"There is a branch {name!r} already; choose another name.")
         self.flush()
@@ -320,7 +322,9 @@ class Engine:
         """The state at a step, made again from the snapshot before it; the feed stands behind it."""
         snapshot = self.timeline.nearest(part, step)
         tape = self._quick.tape()
-        for stepper in self._again(part, snapshot, step, tape):  # noqa: B007
+        replayed = self._again(part, snapshot, step, tape)
+        stepper = next(replayed)
+        for stepper in replayed:  # noqa: B007
             self.check_halt()
         blocks = tape.hand_over()
         if blocks:

@@ -111,13 +111,13 @@ class Listeners:
                 entry[0](event)
             except BaseException as error:  # not the affair of those who are told next
                 self._remove(entry)
-                _show(error)
+                warn_of(error, "A listener of a run failed and is not called any more.")
 
 
-def _show(error: BaseException) -> None:
-    """Warns of what a listener raised; a filter that makes errors of warnings must not reach the run."""
+def warn_of(error: BaseException, what: str) -> None:
+    """Warns of a listener's or a view's failure, also where a filter makes errors of warnings."""
     where = "".join(traceback.format_exception(error)).rstrip()
-    text = f"A listener of a run failed and is not called any more. Training goes on.\n{where}"
+    text = f"{what} Training goes on.\n{where}"
     line = error.__traceback__.tb_lineno if error.__traceback__ is not None else 1
     try:
         warnings.warn_explicit(text, ListenerWarning, __file__, line)

@@ -6,11 +6,20 @@ import numbers
 from collections.abc import Collection
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from toolshed import paths
 from toolshed.errors import RunError
+
+
+def is_number(value: Any) -> bool:
+    """Whether this is one real number, of Python's or in an array. Waits for nothing."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:
+        return isinstance(value, numbers.Real)
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    return getattr(value, "shape", None) == () and any(jnp.issubdtype(dtype, kind) for kind in kinds)
 
 
 def check_logged(name: Any, value: Any, own: Collection[str]) -> None:
@@ -30,16 +39,10 @@ def check_logged(name: Any, value: Any, own: Collection[str]) -> None:
         raise RunError(
             f"The run writes values named {name!r} itself. Choose another name, such as 'my/{name}'."
         )
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise RunError(
             f"{name} is a value that jax is tracing; there is no number yet. Let the loss function return it"
             " in its aux, make it a metric, or call run.log from jax.debug.callback."
         )
-    dtype = getattr(value, "dtype", None)
-    if dtype is None:
-        is_number = isinstance(value, numbers.Real)
-    else:
-        kinds = (jnp.floating, jnp.integer, jnp.bool_)
-        is_number = getattr(value, "shape", None) == () and any(jnp.issubdtype(dtype, kind) for kind in kinds)
-    if not is_number:
+    if not is_number(value):
         raise RunError(f"{name} is {paths.describe(value)}; expected one real number.")

@@ -77,14 +77,23 @@ def hyperparameters_of(opt_state: Any) -> dict[str, jax.Array]:
     Where two transformations have one of the same name, it is that of the first.
     """
     found: dict[str, jax.Array] = {}
-    nodes = [opt_state]
+    for node in injected_in(opt_state):
+        for name, value in node.hyperparams.items():
+            found.setdefault(name, value)
+    return found
+
+
+def injected_in(opt_state: Any) -> list[Any]:
+    """The states of `optax.inject_hyperparams` in an optimiser's state, outer ones first."""
+    found, nodes = [], [opt_state]
     while nodes:
         node = nodes.pop(0)
         if is_injected(node):
-            for name, value in node.hyperparams.items():
-                found.setdefault(name, value)
-        if isinstance(node, tuple):
+            found.append(node)
+        if isinstance(node, (tuple, list)):
             nodes.extend(node)
+        elif isinstance(node, dict):
+            nodes.extend(node.values())
     return found
 
 

@@ -22,7 +22,7 @@ from toolshed.run.parts import parts_of
 from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
 from toolshed.run.serial import Serial, wait_whatever_comes
-from toolshed.run.shown import hooks
+from toolshed.run.shown import show_in_notebook, shown_in_terminal
 from toolshed.run.timeline import Timeline
 from toolshed.run.training import Ending, Training, failure, start_watches
 from toolshed.run.until import Condition
@@ -96,6 +96,10 @@ class Run:
         for option, number in (("eval_every", eval_every), ("snapshot_every", snapshot_every)):
             if number is not None and (not isinstance(number, int) or number < 1):
                 raise RunError(f"{option} is {number!r}; expected a whole number from 1, or None.")
+        if norms_every is not None and (not isinstance(norms_every, int) or norms_every < 0):
+            raise RunError(f"norms_every is {norms_every!r}; expected a whole number from 0, or None.")
+        if not isinstance(snapshot_bytes, int) or snapshot_bytes < 0:
+            raise RunError(f"snapshot_bytes is {snapshot_bytes!r}; expected a whole number of bytes.")
         state.check_alive()
         self.name = name or f"run {next(_numbers)}"
         self._publisher = Publisher()
@@ -271,14 +275,14 @@ class Run:
         if not waits:
             return
         if not place.in_kernel():
-            with hooks.in_terminal(self):
+            with shown_in_terminal(self):
                 self.wait()
         else:
             try:
                 self.wait()
             finally:
                 if not place.is_watched():
-                    hooks.in_notebook(self)  # a picture in an earlier cell cannot be changed there
+                    show_in_notebook(self)  # a picture in an earlier cell cannot be changed there
 
     def pause(self) -> None:
         """Has the training pause after the step that is under way. Returns at once."""
@@ -641,7 +645,7 @@ class Run:
             raise
 
     def _ipython_display_(self) -> None:
-        hooks.in_notebook(self)
+        show_in_notebook(self)
 
     def _last(self, name: str) -> tuple[int, float] | None:
         return self.history.last(name) if name in self.history.names else None

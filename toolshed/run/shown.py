@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from toolshed.run.events import warn_of
 
 if TYPE_CHECKING:
     from toolshed.run.run import Run
@@ -24,3 +26,31 @@ class Hooks:
 
 
 hooks = Hooks()
+
+
+@contextlib.contextmanager
+def shown_in_terminal(run: Run) -> Iterator[None]:
+    """A context in which a run is shown in a terminal; a view that fails is warned of and changes nothing."""
+    with contextlib.ExitStack() as view:
+        try:
+            view.enter_context(hooks.in_terminal(run))
+        except Exception as error:
+            warn_of(error, _FAILED)
+        try:
+            yield
+        finally:
+            try:
+                view.close()
+            except Exception as error:
+                warn_of(error, _FAILED)
+
+
+def show_in_notebook(run: Run) -> None:
+    """Shows a run as the output of the cell; a view that fails is warned of."""
+    try:
+        hooks.in_notebook(run)
+    except Exception as error:
+        warn_of(error, _FAILED)
+
+
+_FAILED = "A view of a run failed."
