@@ -7,6 +7,7 @@ from toolshed import checkpoints as checkpoints
 from toolshed import data as data
 from toolshed import errors as errors
 from toolshed import gradients as gradients
+from toolshed import insight as insight
 from toolshed import live as live
 from toolshed import losses as losses
 from toolshed import metrics as metrics
