@@ -28,5 +28,6 @@ from toolshed.training import Tape as Tape
 from toolshed.training import Trainer as Trainer
 from toolshed.training import TrainStep as TrainStep
 from toolshed.training import build_train_step as build_train_step
+from toolshed.views import show as show
 
 __version__ = "0.1.0"

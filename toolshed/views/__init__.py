@@ -2,6 +2,8 @@
 
 from toolshed.views.curves import Mark as Mark
 from toolshed.views.curves import curves as curves
+from toolshed.views.show import View as View
+from toolshed.views.show import show as show
 from toolshed.views.trees import format_bytes as format_bytes
 from toolshed.views.trees import register
 from toolshed.views.trees import summarize_state as summarize_state
