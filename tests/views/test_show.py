@@ -64,7 +64,7 @@ def test_paths_of_a_context_and_of_a_model_are_keys_of_the_context():
 
 
 def test_a_context_has_update_ratios():
-    line = the_line(toolshed.show(stepped()[1], select="updates"), "mlp/Affine_0/Linear.weights")
+    line = the_line(toolshed.show(stepped()[1], select="updates/mlp/Affine_0"), "Linear.weights")
     assert "Δ/θ" in line
 
 
@@ -83,7 +83,14 @@ def test_ten_thousand_leaves_fit_into_a_bounded_picture():
 def test_what_has_no_numbers_shows_what_it_is():
     gone = jnp.ones(2) + 1
     gone.delete()
-    tree = {"gone": gone, "key": jax.random.key(0), "text": "words", "none": None, "empty": {}, "shape": jax.ShapeDtypeStruct((2,), jnp.float32)}
+    tree = {
+        "gone": gone,
+        "key": jax.random.key(0),
+        "text": "words",
+        "none": None,
+        "empty": {},
+        "shape": jax.ShapeDtypeStruct((2,), jnp.float32),
+    }
     text = repr(toolshed.show(tree))
     for words in ("deleted", "random key", "'words'", "None", "no values"):
         assert words in text
@@ -94,7 +101,13 @@ def test_what_has_no_numbers_shows_what_it_is():
 
 def test_selected_leaves_and_the_worst_alone():
     tree = {"a": {"w": jnp.ones(3), "b": jnp.ones(3)}, "c": {"w": jnp.array([jnp.nan])}}
-    assert [line.split()[0] for line in lines_of(toolshed.show(tree, select="**/w"))] == ["dict", "a", "w", "c", "w"]
+    assert [line.split()[0] for line in lines_of(toolshed.show(tree, select="**/w"))] == [
+        "dict",
+        "a",
+        "w",
+        "c",
+        "w",
+    ]
     worst = lines_of(toolshed.show(tree, worst=1))
     assert worst[1].split()[0] == "c/w" and len(worst) == 2
 

@@ -16,7 +16,12 @@ from toolshed.views.totals import Total, strangeness
 from toolshed.views.trees import format_bytes
 
 BARS = " ▁▂▃▄▅▆▇█"
-_NO_NUMBERS = {KEY: "random key", DELETED: "deleted: given to a step that donates", TRACED: "traced", ABSTRACT: "no values"}
+_NO_NUMBERS = {
+    KEY: "random key",
+    DELETED: "deleted: given to a step that donates",
+    TRACED: "traced",
+    ABSTRACT: "no values",
+}
 
 _WHOLE = ("int", "uint", "bool")
 
@@ -44,16 +49,44 @@ def badges(node: Node) -> list[Badge]:
     total = node.total
     if not total.leaves:
         return []
+    if total.sides is not None:
+        return _compared(total)
     size = format_bytes(total.bytes) if total.bytes else ""
-    made = [Badge("quiet", f"{size:>9}"), Badge("norm", f"  {_norm(total):<13}"), _ratio(total, node.array is None)]
-    if total.what:
-        made.append(Badge("note", total.what))
-    elif total.summary is not None:
+    made = [
+        Badge("quiet", f"{size:>9}"),
+        Badge("norm", f"  {_norm(total):<13}"),
+        _ratio(total, node.array is None),
+    ]
+    if total.summary is not None:
         made += _of_leaf(total)
-    else:
+    elif not total.what:
         arrays = f"{total.leaves:,} array{'s' if total.leaves != 1 else ''}"
         made.append(Badge("quiet", f"{arrays} · {total.count:,} value{'s' if total.count != 1 else ''}"))
+    if total.what:
+        made.append(Badge("note", f"  {total.what}"))
     return made
+
+
+def _compared(total: Total) -> list[Badge]:
+    """Both norms, and how far the values lie apart."""
+    assert total.sides is not None
+    left, right = (_norm(side) or "none" for side in total.sides)
+    made = [Badge("norm", f"  {left:<13} → {right:<13}")]
+    found = total.difference
+    if total.summary is None and not total.what:
+        words = f"{total.differs:,} of {total.leaves:,} arrays differ" if total.differs else "the same"
+        return [*made, Badge("odd" if total.differs else "quiet", f" {words} ")]
+    if not total.differs:
+        return [*made, Badge("quiet", " the same ")]
+    if found is None or found.index is None or found.values is None:
+        sides = f"{found.a} → {found.b}" if found is not None and found.a and found.b else ""
+        return [*made, Badge("bad", f" {total.what or sides or 'differs'} ")]
+    was_zero = math.isinf(found.relative) and math.isfinite(found.values[0] + found.values[1])
+    kind = "odd" if found.relative < 0.5 or was_zero else "bad"
+    change = "from 0" if was_zero else short(found.relative)
+    at = ", ".join(map(str, found.index))
+    most = f"max |Δ| {short(found.largest)} at [{at}]: {short(found.values[0])} → {short(found.values[1])}"
+    return [*made, Badge(kind, f" {change:<7} "), Badge("quiet", f"  {most}")]
 
 
 def _norm(total: Total) -> str:
@@ -87,17 +120,21 @@ def _ratio(total: Total, is_worst: bool) -> Badge:
     """The size of an update beside its parameter; about 1e-3 is usual. Of a node, if it is unusual."""
     away = strangeness(total.ratio)
     if away < 0 or (is_worst and away <= 1):
-        return Badge("quiet", "")
-    kind = "good" if away <= 1 else "odd" if away <= 2 else "bad"
+        return Badge("quiet", " " * 12 if total.summary is not None and away >= 0 else "")
+    is_vector = total.summary is not None and len(total.summary.shape) < 2
+    kind = "quiet" if is_vector else "good" if away <= 1 else "odd" if away <= 2 else "bad"
     ratio = total.ratio
-    number = "0" if ratio == 0 else "∞" if math.isinf(ratio) else f"{ratio:.0e}".replace("e-0", "e-")
-    arrow = "" if kind == "good" else "▲" if ratio > 1e-3 else "▼"
-    return Badge(kind, f" Δ/θ {number}{arrow} ")
+    number = "0" if ratio == 0 else "∞" if math.isinf(ratio) else _exponent(f"{ratio:.0e}")
+    arrow = " " if kind in ("quiet", "good") else "▲" if ratio > 1e-3 else "▼"
+    return Badge(kind, f" Δ/θ {number:<4}{arrow} ")
 
 
 def short(value: float) -> str:
     """A number in three digits: ``0.0123``, ``1.2e-8``."""
-    text = f"{value:.3g}"
+    return _exponent(f"{value:.3g}")
+
+
+def _exponent(text: str) -> str:
     return text.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 

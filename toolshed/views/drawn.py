@@ -40,7 +40,7 @@ _NAME = "font-weight:600;"
 _WORD = "opacity:.75;"
 _NOTE = "opacity:.5;"
 _COPY = "opacity:.55;"
-WIDEST = 64
+WIDEST = 76
 """Characters of a line before the columns begin, indentation included; longer ones shift them."""
 # Wide trees scroll inside of the cell. The colours are those of the page: Jupyter's, where it has some.
 _WRAP = (
@@ -123,7 +123,7 @@ def _opened(root: Node, drawn: dict[int, list[Node]]) -> set[int]:
     while waiting:
         rank, depth, _, node = heapq.heappop(waiting)
         inside = drawn.get(id(node), [])
-        if depth and (rank > 1 or lines + len(inside) > OPEN_LINES):
+        if depth and (rank > 1 or lines + len(inside) > (OPEN_LINES if rank else 3 * OPEN_LINES)):
             continue
         opened.add(id(node))
         lines += len(inside)

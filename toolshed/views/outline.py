@@ -26,6 +26,7 @@ DEEPEST = 60
 
 _LATER = ("model_without_params", "opt_state", "aux")
 _SLOTS = (ParameterSlot, StateVariableSlot, ValueSlot)
+_VARIABLES = ("Parameter", "ParameterValue", "StateVariable", "FrozenParameter", "Value")
 _SIMPLE = (bool, int, float, str, tuple)
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -89,11 +90,12 @@ def outline(tree: Any, *, values: Mapping[str, Any] | None = None, prefix: str =
         places |= {key: (f"model_state/{key}", value) for key, value in model_state.items()}
         return folded(_Walk(places).node("", "", tree))
     join = f"{prefix}/" if prefix else ""
-    return folded(_Walk({key: (join + key, value) for key, value in (values or {}).items()}).node("", "", tree))
+    places = {key: (join + key, value) for key, value in (values or {}).items()}
+    return folded(_Walk(places, constants=values is None).node("", "", tree))
 
 
 def folded(node: Node) -> Node:
-    """The outline with each node that only holds one other node, and says nothing, put into one line with it.
+    """The outline with each node that holds but one other put into one line with it.
 
     ``delta`` that holds ``sublayers`` alone is ``delta/sublayers``.
     """
@@ -102,11 +104,18 @@ def folded(node: Node) -> Node:
 
 
 def _with_only_child(node: Node) -> Node:
-    if len(node.children) != 1 or not node.children[0].children or node.later or node.apart:
+    if len(node.children) != 1 or node.later or node.apart:
         return node
     (child,) = node.children
-    plain = child.word in ("list", "tuple", "dict", "")
-    word, note = (node.word, node.note) if plain and node.word else (child.word, child.note)
+    is_plain = child.word in ("list", "tuple", "dict", "")
+    word, note = (node.word, node.note) if is_plain and node.word else (child.word, child.note)
+    if not child.children:
+        innermost = child.note.split(" ")[0] in ("", *_VARIABLES) and node.word not in (
+            "list",
+            "tuple",
+            "dict",
+        )
+        word, note = child.word, node.word if innermost else child.note
     return dataclasses.replace(child, name=f"{node.name}/{child.name}", word=word, note=note)
 
 
@@ -138,10 +147,11 @@ class _Walk:
 
     Args:
       places: path and array by the key of a slot; a slot of several arrays has them below its key.
+      constants: whether arrays that are in no slot are measured.
     """
 
-    def __init__(self, places: Mapping[str, tuple[str, Any]]):
-        self._places = places
+    def __init__(self, places: Mapping[str, tuple[str, Any]], *, constants: bool = True):
+        self._places, self._constants = places, constants
         self._order: dict[str, int] = {}
         self._below: dict[str, list[str]] = {}
         for key in places:
@@ -156,7 +166,7 @@ class _Walk:
         if isinstance(value, (pz.Parameter, pz.StateVariable, pz.ParameterValue)):
             return self._variable(name, path, value, depth)
         if paths.is_arraylike(value):
-            return Node(name, path, describe(value), array=value)
+            return Node(name, path, describe(value), array=value if self._constants else None)
         pairs = None if value is None else self._inside(value)
         if pairs is None:
             return Node(name, path, describe(value))
@@ -206,7 +216,10 @@ class _Walk:
     def _variable(self, name: str, path: str, variable: Any, depth: int) -> Node:
         """A penzai variable with its value in it."""
         node = self.node(name, path, variable.value, depth + 1)
-        node.note = type(variable).__name__
+        label = getattr(variable, "label", None)
+        node.note = (
+            f"{type(variable).__name__} {label}" if isinstance(label, str) else type(variable).__name__
+        )
         return node
 
 
@@ -242,7 +255,7 @@ def _static(value: Any, pairs: list[tuple[str, Any]]) -> str:
     rest = [field.name for field in dataclasses.fields(value) if field.name not in children and field.repr]
     held = {name: getattr(value, name, None) for name in rest}
     simple = {name: one for name, one in held.items() if isinstance(one, _SIMPLE) and one not in ((), "")}
-    return printable(", ".join(f"{name}={describe(one)}" for name, one in simple.items()), 100)
+    return printable(", ".join(f"{name}={describe(one)}" for name, one in simple.items()), 50)
 
 
 def _grouped(children: list[Node], path: str) -> list[Node]:

@@ -69,7 +69,7 @@ def show(tree: Any, *, select: str | None = None, worst: int | None = None) -> V
     measure(root)
     if isinstance(tree, Context):
         _set_ratios(root)
-    return View(_narrowed(root, select, worst))
+    return View(narrowed(root, select, worst))
 
 
 def _set_ratios(root: Node) -> None:
@@ -82,7 +82,7 @@ def _set_ratios(root: Node) -> None:
     add_up(root)
 
 
-def _narrowed(root: Node, select: str | None, worst: int | None) -> Node:
+def narrowed(root: Node, select: str | None, worst: int | None) -> Node:
     """The outline with those leaves alone that were asked for."""
     if select is not None:
         known = [leaf.path for leaf in root.leaves()]

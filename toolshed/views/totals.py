@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
+from typing import Any
 
+import jax
 import numpy as np
+from jax.core import Tracer
+from jax.sharding import AxisType, Mesh, NamedSharding
 
-from toolshed.insight import LeafSummary, leaf_statistics
+from toolshed.insight import LeafDifference, LeafSummary, leaf_statistics
 from toolshed.views.outline import Node
 
 
@@ -22,11 +26,13 @@ class Total:
       bytes: the memory that they take.
       square: the sum of the squares of all finite values; NaN where there are none.
       nan, inf: how many values are not finite.
-      ratio: ‖update‖ / ‖parameter‖ where it is known; of a node that of the leaf that is furthest from
-        1e-3 on a logarithmic scale.
+      ratio: ‖update‖ / ‖parameter‖ where it is known; of a node that of the matrix that is furthest from
+        1e-3 on a logarithmic scale. Biases and scales begin at 0 or 1, and follow no such rule.
       summary: of a leaf, what `toolshed.insight.leaf_statistics` says.
       what: one more word, such as how far two trees lie apart there.
-      differs: how many leaves differ, where two trees are compared.
+      sides: where two trees are compared, the totals of each.
+      differs: how many leaves differ there.
+      difference: how a leaf differs.
     """
 
     leaves: int = 0
@@ -38,7 +44,9 @@ class Total:
     ratio: float = math.nan
     summary: LeafSummary | None = None
     what: str = ""
+    sides: tuple[Total, Total] | None = None
     differs: int = 0
+    difference: LeafDifference | None = None
 
     @property
     def norm(self) -> float:
@@ -54,13 +62,42 @@ class Total:
 def measure(root: Node) -> None:
     """Fills the totals of all nodes. Measures arrays where they lie; waits for a few numbers of each."""
     leaves = list(root.leaves())
-    found = list(leaf_statistics([leaf.array for leaf in leaves]).values()) if leaves else []
-    for leaf, summary in zip(leaves, found, strict=True):
-        leaf.total = _of(summary)
+    arrays = [_with_plain_mesh(leaf.array) for leaf in leaves]
+    try:
+        totals = [total_of(summary) for summary in leaf_statistics(arrays).values()]
+    except Exception:  # one array that cannot be measured hides no other
+        totals = [_alone(array) for array in arrays]
+    for leaf, total in zip(leaves, totals, strict=True):
+        leaf.total = total
     add_up(root)
 
 
-def _of(summary: LeafSummary) -> Total:
+def _alone(array: Any) -> Total:
+    """What is known of one array, or that it could not be measured, and why in a word."""
+    try:
+        return total_of(leaf_statistics([array])["0"])
+    except Exception as error:
+        return Total(leaves=1, what=f"not measured: {type(error).__name__}")
+
+
+def _with_plain_mesh(value: Any) -> Any:
+    """The same shards on a mesh without explicit axes, on which arrays can be put together freely."""
+    array = getattr(value, "data_array", value)
+    if not isinstance(array, jax.Array) or isinstance(array, Tracer) or array.is_deleted():
+        return value
+    sharding = array.sharding
+    if not isinstance(sharding, NamedSharding) or AxisType.Explicit not in sharding.mesh.axis_types:
+        return value
+    if not isinstance(sharding.mesh, Mesh):
+        return value
+    mesh = Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+    shards = [shard.data for shard in array.addressable_shards]
+    plain = NamedSharding(mesh, sharding.spec)
+    return jax.make_array_from_single_device_arrays(array.shape, plain, shards)
+
+
+def total_of(summary: LeafSummary) -> Total:
+    """The total of one leaf."""
     return Total(
         leaves=1,
         count=summary.count,
@@ -76,22 +113,29 @@ def add_up(root: Node) -> None:
     """Fills the totals of all nodes that are no leaves from those of the leaves."""
     for node in reversed(list(root.walk())):
         if node.array is None:
-            node.total = _sum(node.children)
+            node.total = _sum((child.total, child.apart) for child in node.children)
+            pairs = [(child.total.sides, child.apart) for child in node.children if child.total.sides]
+            if pairs:
+                node.total.sides = (
+                    _sum((s[0], apart) for s, apart in pairs),
+                    _sum((s[1], apart) for s, apart in pairs),
+                )
 
 
-def _sum(nodes: Iterable[Node]) -> Total:
+def _sum(totals: Iterable[tuple[Total, bool]]) -> Total:
+    """All of several totals; of those that stand apart, all but their norms."""
     made = Total()
-    for node in nodes:
-        total = node.total
+    for total, apart in totals:
         made.leaves += total.leaves
         made.count += total.count
         made.bytes += total.bytes
         made.nan += total.nan
         made.inf += total.inf
         made.differs += total.differs
-        if not node.apart and not math.isnan(total.square):
+        if not apart and not math.isnan(total.square):
             made.square = total.square if math.isnan(made.square) else made.square + total.square
-        if strangeness(total.ratio) > strangeness(made.ratio):
+        is_vector = total.summary is not None and len(total.summary.shape) < 2
+        if not is_vector and strangeness(total.ratio) > strangeness(made.ratio):
             made.ratio = total.ratio
     return made
 
@@ -104,6 +148,14 @@ def strangeness(ratio: float) -> float:
 
 
 def concern(total: Total) -> tuple[float, ...]:
-    """What to sort by, so that the worst is first: NaN, then infinities, then odd updates, then size."""
+    """What to sort by, so that the worst is first: NaN, then infinities, then odd updates, then size.
+
+    Where two trees are compared: what is not the same at all, then the largest relative change.
+    """
+    if total.sides is not None:
+        change = (
+            math.inf if total.difference is None else np.nan_to_num(total.difference.relative, nan=math.inf)
+        )
+        return (-float(total.differs), -float(change) if total.differs else 0.0)
     size = 0.0 if total.summary is None else np.nan_to_num(total.summary.absmax, nan=0.0, posinf=1e38)
-    return (-total.nan, -total.inf, -strangeness(total.ratio), -float(size))
+    return (-float(total.nan), -float(total.inf), -strangeness(total.ratio), -float(size))
