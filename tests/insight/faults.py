@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -694,7 +694,7 @@ def an_optimizer_that_starts_from_infinity():
         del params
         return {"best": jnp.float32(jnp.inf), "worst": jnp.float32(-jnp.inf)}
 
-    return a_step(optimizer=optax.GradientTransformationExtraArgs(init, update))
+    return a_step(optimizer=optax.GradientTransformationExtraArgs(init, cast(Any, update)))
 
 
 @healthy

@@ -150,6 +150,30 @@ def test_a_compiled_function_that_is_finite_is_not_replayed():
     assert (found.compiled_finite, found.replay_finite, found.operations) == (None, True, 1)
 
 
+def test_what_cannot_change_the_answer_is_not_replayed():
+    def f(x):
+        return jnp.log(x).sum()
+
+    function = jax.jit(jax.value_and_grad(f))
+    whole = first_nonfinite(jax.value_and_grad(f), X)
+    found = first_nonfinite(function, X)
+    assert found.operations < whole.operations
+    assert found.fault is not None
+    assert (found.fault.primitive, found.fault.index) == ("log", (1,))
+    assert found.reaches == whole.reaches == ("result/0", "result/1")
+
+
+def test_an_earlier_cause_of_another_result_is_waited_for():
+    def f(x):
+        early = jnp.log(x)  # reaches the last result alone
+        return jnp.sqrt(x - 1).sum(), early.sum()
+
+    found = first_nonfinite(jax.jit(f), X)
+    assert found.fault is not None
+    assert found.fault.primitive == "log"
+    assert found.reaches == ("result/0", "result/1")
+
+
 def test_what_a_function_donates_is_not_lost():
     x = jnp.zeros(4)
     found = first_nonfinite(jax.jit(lambda x: 1 / x, donate_argnums=0), x)
@@ -252,10 +276,11 @@ def test_a_state_that_was_given_away_is_an_error():
 
 
 def test_a_line_of_a_library_is_told_where_there_is_none_of_the_user_s():
-    source = first_nonfinite(*FAULTS["an_optimizer_without_its_epsilon"].build()).fault.source
-    assert source is not None
-    assert "optax" in source.file
-    assert source.text
+    fault = first_nonfinite(*FAULTS["an_optimizer_without_its_epsilon"].build()).fault
+    assert fault is not None
+    assert fault.source is not None
+    assert "optax" in fault.source.file
+    assert fault.source.text
 
 
 def test_a_function_that_was_traced_before_elsewhere_is_found_where_it_is_called_now():

@@ -120,7 +120,7 @@ def tree_diff(a: Any, b: Any, *, rtol: float = 0.0, atol: float = 0.0) -> TreeDi
       >>> before = {"w": jnp.array([3.0, 4.0]), "b": jnp.zeros(2)}
       >>> after = {"w": jnp.array([3.0, 4.5]), "b": jnp.zeros(2)}
       >>> found = toolshed.insight.tree_diff(before, after)
-      >>> list(found), found["w"].relative, found["w"].index, found["w"].values
+      >>> list(found), round(found["w"].relative, 6), found["w"].index, found["w"].values
       (['w'], 0.1, (1,), (4.0, 4.5))
     """
     if isinstance(a, TrainState) and _is_snapshot(b):

@@ -64,6 +64,25 @@ class Log:
 
     def root(self, origins: Iterable[int]) -> tuple[Fault | None, Fault | None]:
         """The first fault that led to some values, and the one that made NaN of its infinity."""
+        seen = self._leading_to(origins)
+        if not seen:
+            return None, None
+        first = min(seen, key=self._order)
+        later = (self.events[number].fault for number in sorted(seen) if number > first)
+        fault = self.events[first].fault
+        turned = None if fault.value != fault.value else next((f for f in later if f.value != f.value), None)
+        return fault, turned
+
+    def is_settled(self, origins: Iterable[int]) -> bool:
+        """True if no event, seen or to come, can be an earlier cause than the first of these."""
+        first = min(self._leading_to(origins), key=self._order)
+        return first == min(range(len(self.events)), key=self._order) and not self.events[first].fault.written
+
+    def _order(self, number: int) -> tuple[bool, int]:
+        """What happens comes before what is only written in the program."""
+        return self.events[number].fault.written, number
+
+    def _leading_to(self, origins: Iterable[int]) -> set[int]:
         seen: set[int] = set()
         waiting = list(origins)
         while waiting:
@@ -71,13 +90,7 @@ class Log:
             if number not in seen:
                 seen.add(number)
                 waiting.extend(self.events[number].causes)
-        if not seen:
-            return None, None
-        first = min(seen, key=lambda number: (self.events[number].fault.written, number))
-        later = (self.events[number].fault for number in sorted(seen) if number > first)
-        fault = self.events[first].fault
-        turned = None if fault.value != fault.value else next((f for f in later if f.value != f.value), None)
-        return fault, turned
+        return seen
 
 
 def input_fault(name: str, value: Any) -> Fault:

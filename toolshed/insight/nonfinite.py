@@ -63,17 +63,20 @@ def first_nonfinite(step_or_fn: Any, *args: Any, **kwargs: Any) -> Autopsy:
         for name, value in zip(subject.names, subject.arguments, strict=True)
     ]
     labels = [((0, name),) for name in subject.names]
-    results, found = replay.run(Program(subject.closed), subject.arguments, origins, labels)
+    judged = [name not in subject.excused for name in subject.results]
+    # What the compiled function gave tells which results are not finite: the rest need not be replayed.
+    enough = None if compiled_bad is None else judged
+    results, found = replay.run(Program(subject.closed), subject.arguments, origins, labels, enough=enough)
     bad = {
         name: origin or replay.log.add(constant_fault(value))
-        for name, value, origin in zip(subject.results, results, found, strict=True)
-        if nonfinite(value) and name not in subject.excused
+        for name, value, origin, counts in zip(subject.results, results, found, judged, strict=True)
+        if nonfinite(value) and counts
     }
     fault, became_nan = replay.log.root(NOWHERE.union(*bad.values()))
     return Autopsy(
         fault,
         became_nan,
-        tuple(bad) or compiled_bad or (),
+        tuple(bad) if compiled_bad is None else compiled_bad,
         compiled_finite=None if compiled_bad is None else False,
         replay_finite=not bad,
         operations=replay.operations,

@@ -8,13 +8,12 @@ from typing import Any
 
 import jax
 
-from toolshed import paths
+from toolshed import loss_function, paths
 from toolshed.errors import StateError
 from toolshed.gradients import GradientStrategy
 from toolshed.insight.sources import loss_and_strategy
 from toolshed.keys import key_unpacker, raw_key
 from toolshed.state import TrainState
-from toolshed.training import loss_function
 from toolshed.training.program import Skeleton
 
 

@@ -8,9 +8,11 @@ do. Loops and branches stay one operation, because what is inside them runs any 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.extend import core as jex
 
@@ -28,6 +30,8 @@ _MOVES = {
     "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "convert_element_type", "copy",
     "copy_p", "slice", "stop_gradient", "optimization_barrier", "reduce_precision",
 }  # fmt: skip
+# An operation that runs once is compiled for longer than it runs; so it takes a third of the time.
+_QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 _NEAREST = 4  # inputs that are remembered for each value
 
 Label = tuple[int, str]
@@ -64,7 +68,6 @@ class Operation:
     outs: tuple[int | None, ...]
     trail: tuple[Any, ...]
     scope: str
-    _function: Callable[..., Any] | None = None
 
     @property
     def name(self) -> str:
@@ -72,26 +75,54 @@ class Operation:
         return self.eqn.primitive.name
 
     def __call__(self, values: Sequence[Any]) -> list[Any]:
-        """The results for some arguments; computed at once, or traced where the arguments are."""
-        if self._function is None:
-            self._function = _function_of(self.eqn, self.inside)
-        variables = _variables(self.eqn)
-        given = dict(zip(map(id, self.eqn.invars), values, strict=True))
-        results = iter(self._function(*(given[id(variable)] for variable in variables)))
+        """The results for some arguments."""
+        kind = _Kind(self.eqn, self.inside)
+        function = _compiled(kind) if kind.is_shared else _compile(kind)
+        results = iter(function(*values))
         return [None if isinstance(v, jex.DropVar) else next(results) for v in self.eqn.outvars]
 
 
-def _variables(eqn: Any) -> list[Any]:
-    """The arguments of an equation that are not written in it, each once."""
-    return list({id(v): v for v in eqn.invars if not isinstance(v, jex.Literal)}.values())
+class _Kind:
+    """What an equation does, whatever it is given: equations of one kind are compiled once."""
+
+    def __init__(self, eqn: Any, inside: Any):
+        self.eqn, self.inside = eqn, inside
+        dropped = tuple(isinstance(v, jex.DropVar) for v in eqn.outvars)
+        avals = tuple(v.aval for v in (*eqn.invars, *eqn.outvars))
+        self._identity = (eqn.primitive, tuple(sorted(eqn.params.items(), key=_first)), avals, dropped)
+        try:
+            self._hash = hash(self._identity)
+        except TypeError:
+            self._hash = None
+
+    @property
+    def is_shared(self) -> bool:
+        """True if kinds can be told from each other."""
+        return self._hash is not None
+
+    def __hash__(self) -> int:
+        return self._hash or 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Kind) and self._identity == other._identity
 
 
-def _function_of(eqn: Any, inside: Any) -> Callable[..., Any]:
+def _first(item: tuple[str, Any]) -> str:
+    return item[0]
+
+
+def _compile(kind: _Kind) -> Callable[..., Any]:
+    """An equation as a compiled function of all its arguments."""
+    eqn = kind.eqn.replace(invars=[jex.Var(v.aval) for v in kind.eqn.invars])
     outs = [v for v in eqn.outvars if not isinstance(v, jex.DropVar)]
-    alone = inside.replace(
-        constvars=[], invars=_variables(eqn), outvars=outs, eqns=[eqn], effects=eqn.effects
+    alone = kind.inside.replace(
+        constvars=[], invars=eqn.invars, outvars=outs, eqns=[eqn], effects=eqn.effects
     )
-    return jex.jaxpr_as_fun(jex.ClosedJaxpr(alone, ()))
+    function = jex.jaxpr_as_fun(jex.ClosedJaxpr(alone, ()))
+    return jax.jit(function, compiler_options=_QUICKLY if jax.default_backend() == "cpu" else None)
+
+
+_compiled = functools.lru_cache(maxsize=2048)(_compile)
 
 
 class Program:

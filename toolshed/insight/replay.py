@@ -50,8 +50,8 @@ class Frame:
     origins: dict[int, Origins]
 
     def read(self, atom: Atom) -> Any:
-        """The value of an atom."""
-        return atom.value if isinstance(atom, Constant) else self.values[atom]
+        """The value of an atom; None for one that was not computed."""
+        return atom.value if isinstance(atom, Constant) else self.values.get(atom)
 
     def labels_of(self, atom: Atom) -> tuple[Label, ...]:
         """The inputs that an atom comes from."""
@@ -78,6 +78,7 @@ class Replay:
         labels: Sequence[tuple[Label, ...]],
         iterations: tuple[Iteration, ...] = (),
         forward: Sequence[bool] | None = None,
+        enough: Sequence[bool] | None = None,
     ) -> tuple[list[Any], list[Origins]]:
         """The results of a program, and the origins of those that are not finite.
 
@@ -88,14 +89,22 @@ class Replay:
           labels: for each argument, the inputs that it comes from.
           iterations: the loops around it.
           forward: which results are wanted for their own sake, not for a derivative's; by default all.
+          enough: results any of which may end the run early: when it is not finite, and nothing that comes
+            later can be the first cause. What was not computed is None then. By default none.
         """
         wanted = [True] * len(program.outputs) if forward is None else forward
         around = Around(program.labels(labels), iterations, program.forward(wanted))
         known = {place: origin for place, origin in zip(program.inputs, origins, strict=True) if origin}
         values = {**program.constants, **dict(zip(program.inputs, arguments, strict=True))}
         frame = Frame(program, around, values, known)
-        for number in range(len(program.operations)):
+        final = {
+            a for a, ends in zip(program.outputs, enough or (), strict=False) if ends and isinstance(a, int)
+        }
+        for number, operation in enumerate(program.operations):
             self._run_operation(frame, number)
+            ended = final.intersection(operation.outs) and final.intersection(frame.origins)
+            if ended and self.log.is_settled(NOWHERE.union(*(frame.origins[place] for place in ended))):
+                break
         outputs = [frame.read(atom) for atom in program.outputs]
         return outputs, [
             frame.origins.get(atom, NOWHERE) if isinstance(atom, int) else NOWHERE for atom in program.outputs

@@ -17,9 +17,9 @@ from toolshed.insight.leaves import KEY, NUMBERS, leaf_of
 from toolshed.insight.source import OPTIMIZER
 from toolshed.insight.sources import step_of
 from toolshed.keys import raw_key
+from toolshed.loss_function import check_is_batch
 from toolshed.state import TrainState
 from toolshed.training import TrainStep
-from toolshed.training.loss_function import check_is_batch
 from toolshed.training.program import Computation, Skeleton
 
 _JUDGED = ("loss_total", "grads", "updates", "params", "opt_state", "model_state", "loss_fn_state")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import optax
 
 from toolshed import paths
 from toolshed.errors import StateError, ToolshedError
@@ -88,10 +88,10 @@ def cosine_similarity(a: Any, b: Any, *, title: str = "a to b") -> Comparison:
 def optimizer_moments(state: TrainState) -> dict[str, dict[str, Any]]:
     """What an optimiser keeps for each parameter, by what it calls it and by the parameter's path.
 
-    ``optimizer_moments(state)["mu"]["mlp/weights"]`` is adam's first moment of that parameter. Found by
-    optax itself in the state of any optimiser that keeps something like the parameters: chained, masked,
-    for groups of parameters, with injected hyperparameters. Where two parts of an optimiser use one name,
-    the names are the paths into ``state.opt_state``.
+    ``optimizer_moments(state)["mu"]["mlp/weights"]`` is adam's first moment of that parameter. Found in
+    the state of any optimiser that keeps a dict with the parameters' paths: chained, masked, for groups of
+    parameters, with injected hyperparameters. Where two parts of an optimiser use one name, the names are
+    the paths into ``state.opt_state``.
 
     Raises:
       StateError: ``state`` is no TrainState, or its arrays were donated.
@@ -103,36 +103,24 @@ def optimizer_moments(state: TrainState) -> dict[str, dict[str, Any]]:
       >>> state = toolshed.TrainState.initial_state(model, optax.adam(1e-3), jax.random.key(1))
       >>> moments = toolshed.insight.optimizer_moments(state)
       >>> list(moments), list(moments["mu"])
-      (['mu', 'nu'], ['mlp/Affine_0/AddBias.bias', 'mlp/Affine_0/Linear.weights'])
+      (['mu', 'nu'], ['mlp/Affine_0/Linear.weights', 'mlp/Affine_0/AddBias.bias'])
     """
     if not isinstance(state, TrainState):
         raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
     state.check_alive()
-    named = {path: _Name(path) for path in state.params}
-    marked = optax.tree.map_params(state.optimizer_def, _Moment, state.opt_state, named)
+
+    def mirrors(node: Any) -> bool:
+        return isinstance(node, Mapping) and node.keys() == state.params.keys()
+
     found: dict[str, dict[str, Any]] = {}
-    leaves = jax.tree_util.tree_flatten_with_path(marked, is_leaf=lambda node: isinstance(node, _Moment))[0]
-    for keys, leaf in leaves:
-        if isinstance(leaf, _Moment) and hasattr(leaf.value, "dtype"):
-            where = paths.path_string(keys).removesuffix(leaf.name.path).rstrip("/")
-            found.setdefault(where, {})[leaf.name.path] = leaf.value
+    for keys, node in jax.tree_util.tree_flatten_with_path(state.opt_state, is_leaf=mirrors)[0]:
+        if mirrors(node):
+            # What a mask leaves out has no array in its place.
+            kept = {path: node[path] for path in state.params if hasattr(node[path], "dtype")}
+            found[paths.path_string(keys)] = kept
     short = [where.rsplit("/", 1)[-1] for where in found]
     unique = len(set(short)) == len(short)
     return dict(zip(short if unique else found, found.values(), strict=True))
-
-
-class _Name:
-    """A parameter's path, as a leaf of a tree."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-
-class _Moment:
-    """A value in an optimiser's state that belongs to a parameter."""
-
-    def __init__(self, value: Any, name: _Name):
-        self.value, self.name = value, name
 
 
 def _same_paths(a: Any, b: Any) -> list[str]:
