@@ -47,7 +47,8 @@ def test_forty_hostile_strings_are_text(page: Any, place: str):
     views += [toolshed.compare(places(text)[place], places(text)[place]) for text in STRINGS[:4]]
     opened(page, "".join(view.html for view in views))
     assert page.evaluate("window.ran") is None
-    assert page.evaluate(_FOREIGN) == [] and page.evaluate(_HANDLERS) == []
+    assert page.evaluate(_FOREIGN) == []
+    assert page.evaluate(_HANDLERS) == []
     text = page.evaluate(_TEXT)
     for string in STRINGS:
         ways = (
@@ -62,4 +63,5 @@ def test_forty_hostile_strings_are_text(page: Any, place: str):
 def test_the_same_strings_do_run_where_nothing_escapes_them(page: Any):
     page.set_content("".join(f"<div>{text}</div>" for text in STRINGS[3:8]))
     page.wait_for_function("window.ran > 0")
-    assert len(STRINGS) == 40 and all(RUN in text for text in STRINGS[:3])
+    assert len(STRINGS) == 40
+    assert all(RUN in text for text in STRINGS[:3])

@@ -42,7 +42,8 @@ def test_the_ratio_is_that_of_the_update_to_its_parameter(run: Any):
 
 def test_activations_show_dead_and_saturated_units(run: Any):
     text = repr(run.show("activations"))
-    assert text.startswith("activations of 3 layers") and "saturated" in text
+    assert text.startswith("activations of 3 layers")
+    assert "saturated" in text
     assert len(list(run.show("activations", layers=pz.nn.Elementwise)._root.leaves())) == 1
 
 
@@ -53,6 +54,6 @@ def test_selection_works_on_overlays(run: Any):
 def test_an_unknown_overlay_is_an_error_that_says_what_there_is(run: Any):
     with pytest.raises(
         ToolshedError,
-        match="no 'opt_state/mo' to show; there is params, grads, .*Did you mean 'opt_state/mu'",
+        match=r"no 'opt_state/mo' to show; there is params, grads, .*Did you mean 'opt_state/mu'",
     ):
         run.show("opt_state/mo")

@@ -33,7 +33,10 @@ def stepped(name: str = "mlp") -> tuple[toolshed.TrainState, toolshed.Context]:
 
 def test_a_leaf_has_its_shape_bytes_norm_and_a_histogram():
     line = the_line(toolshed.show({"w": jnp.array([3.0, 4.0]), "b": jnp.zeros(2)}), "w")
-    assert "float32[2]" in line and "8 B" in line and "‖·‖ 5" in line and "█" in line
+    assert "float32[2]" in line
+    assert "8 B" in line
+    assert "‖·‖ 5" in line
+    assert "█" in line
     assert "all 0" in the_line(toolshed.show({"w": jnp.ones(2), "b": jnp.zeros(2)}), "b")
 
 
@@ -42,7 +45,7 @@ def test_a_nan_can_be_followed_from_the_root():
     view = toolshed.show(tree)
     marked = [line.split()[0] for line in lines_of(view) if "NaN ×1" in line and "Inf ×1" in line]
     assert marked == ["dict", "b/c", "w"]
-    assert "NaN" not in the_line(view, "a")
+    assert "NaN" not in the_line(view, "a/w")
 
 
 @pytest.mark.parametrize("name", list(ZOO))
@@ -77,7 +80,9 @@ def test_ten_thousand_leaves_fit_into_a_bounded_picture():
     assert len(view.html) <= 500_000
     assert time.process_time() - start < 10  # the benchmark has the real number; this is for a busy machine
     text = repr(view)
-    assert "NaN ×1" in the_line(view, "w3") and "more not drawn" in text and "10,000 arrays" in text
+    assert "NaN ×1" in the_line(view, "w3")
+    assert "more not drawn" in text
+    assert "10,000 arrays" in text
 
 
 def test_what_has_no_numbers_shows_what_it_is():
@@ -103,17 +108,16 @@ def test_selected_leaves_and_the_worst_alone():
     tree = {"a": {"w": jnp.ones(3), "b": jnp.ones(3)}, "c": {"w": jnp.array([jnp.nan])}}
     assert [line.split()[0] for line in lines_of(toolshed.show(tree, select="**/w"))] == [
         "dict",
-        "a",
-        "w",
-        "c",
-        "w",
+        "a/w",
+        "c/w",
     ]
     worst = lines_of(toolshed.show(tree, worst=1))
-    assert worst[1].split()[0] == "c/w" and len(worst) == 2
+    assert worst[1].split()[0] == "c/w"
+    assert len(worst) == 2
 
 
 def test_what_matches_nothing_is_an_error_with_the_nearest_paths():
-    with pytest.raises(ContextKeyError, match="No 'wieghts' in this tree. Did you mean 'weights'"):
+    with pytest.raises(ContextKeyError, match=r"No 'wieghts' in this tree. Did you mean 'weights'"):
         toolshed.show({"weights": jnp.ones(2)}, select="wieghts")
     with pytest.raises(ToolshedError, match="worst=0; expected how many arrays"):
         toolshed.show({"w": jnp.ones(2)}, worst=0)

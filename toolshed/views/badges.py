@@ -80,7 +80,7 @@ def _compared(total: Total) -> list[Badge]:
         return [*made, Badge("quiet", " the same ")]
     if found is None or found.index is None or found.values is None:
         sides = f"{found.a} → {found.b}" if found is not None and found.a and found.b else ""
-        return [*made, Badge("bad", f" {total.what or sides or 'differs'} ")]
+        return [*made, Badge("bad", f" {total.what or sides or (found.what if found else 'differs')} ")]
     was_zero = math.isinf(found.relative) and math.isfinite(found.values[0] + found.values[1])
     kind = "odd" if found.relative < 0.5 or was_zero else "bad"
     change = "from 0" if was_zero else short(found.relative)

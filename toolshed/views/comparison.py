@@ -72,7 +72,7 @@ def _leaf(a: Node | None, b: Node | None, found: TreeDifference) -> Node:
     node = a or b
     assert node is not None
     path = a.path if a is not None and a.path in found else node.path
-    difference = found[path] if path in found else None
+    difference = found.get(path, None)
     if difference is None and (a is None or b is None or a.array is None or b.array is None):
         side = "a" if b is None else "b"
         words = f"only in {side}" if a is None or b is None else f"{a.word} → {b.word}"

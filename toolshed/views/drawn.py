@@ -83,7 +83,7 @@ def _widest(root: Node, drawn: dict[int, list[Node]]) -> int:
 
 
 def _chosen(root: Node) -> dict[int, list[Node]]:
-    """The children of each node that are drawn, by the node's id: bad news first, then what is near the root."""
+    """The children of each node that are drawn, by the node's id: bad news first, then from the root."""
     drawn: dict[int, list[Node]] = {}
     room, number = MOST_LINES, 0
     waiting: list[tuple[int, int, int, Node]] = [(0, 0, 0, root)]

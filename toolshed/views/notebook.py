@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from penzai import pz
 
 from toolshed.errors import ToolshedError, ViewWarning
@@ -16,7 +17,7 @@ from toolshed.views.show import show
 
 _OWN = ("_repr_html_", "_repr_mimebundle_", "_repr_png_", "_repr_svg_", "_repr_markdown_", "_repr_latex_")
 _LOOKED_AT = 1000  # leaves among which an array is looked for
-_TEXT_TYPES = (jax.Array, TrainState, Context, pz.Struct)
+_TEXT_TYPES = (TrainState, Context, pz.Struct)
 _undo: list[Callable[[], None]] = []
 
 
@@ -40,7 +41,8 @@ def enable(shell: Any = None) -> None:
     before = html.type_printers.get(object)
     html.for_type(object, lambda value: _html(value, before, last))
     _undo.append(lambda: _put_back(html, object, before))
-    for kind in _TEXT_TYPES:
+    # The abstract jax.Array is no base class of what arrays are, and IPython goes by base classes.
+    for kind in (*_TEXT_TYPES, type(jnp.zeros(()))):
         old = plain.type_printers.get(kind)
         plain.for_type(kind, lambda value, printer, cycle: printer.text(last.text(value)))
         _undo.append(lambda kind=kind, old=old: _put_back(plain, kind, old))
@@ -92,7 +94,7 @@ class _Last:
             view, self._made = self._made[1], None
             return view
         view = show(value)
-        self._made = (value, view) if isinstance(value, _TEXT_TYPES) else None
+        self._made = (value, view) if isinstance(value, (*_TEXT_TYPES, jax.Array)) else None
         return view
 
     def text(self, value: Any) -> str:

@@ -61,7 +61,7 @@ class Node:
 
     def walk(self) -> Iterator[Node]:
         """This node and all below, each before what it holds."""
-        stack = [self]
+        stack: list[Node] = [self]
         while stack:
             node = stack.pop()
             yield node
@@ -198,7 +198,7 @@ class _Walk:
 
     def _slot(self, name: str, path: str, slot: Any) -> Node:
         """An empty place, or what belongs there."""
-        kind, key = type(slot).__name__.removesuffix("Slot"), getattr(slot, "key", None)
+        kind, key = type(slot).__name__.removesuffix("Slot"), str(getattr(slot, "key", ""))
         word = printable(str(slot.description), 120)
         if key in self._places:
             where, array = self._places[key]
@@ -231,7 +231,7 @@ def _inside(value: Any) -> list[tuple[str, Any]] | None:
         names = [field.name for field in dataclasses.fields(value) if field.name != "optimizer_def"]
         return [(name, getattr(value, name)) for name in names]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return list(zip(value._fields, value, strict=True))
+        return list(zip(getattr(value, "_fields"), value, strict=True))
     if isinstance(value, (list, tuple)):
         return [(str(index), child) for index, child in enumerate(value)]
     try:

@@ -111,7 +111,7 @@ def _activations(trainer: Trainer, state: TrainState, context: Context, layers: 
 
 def _of_activations(found: Activations) -> Node:
     """An outline of values inside of a model, with their dead and saturated units."""
-    root = outline({name: None for name in found})
+    root = outline(dict.fromkeys(found))
     root.word, root.note = "activations", f"of {len(found):,} layers"
     summaries = {name: found[name] for name in found}
     for node in root.walk():
