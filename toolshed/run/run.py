@@ -195,7 +195,9 @@ class Run:
             goal=goal,
             epoch=engine.step / length if length else None,
             elapsed=engine.elapsed,
-            remaining=max(goal - engine.step, 0) / speed if goal is not None and speed else None,
+            remaining=(goal - engine.step) / speed
+            if goal is not None and engine.step < goal and speed
+            else None,
             steps_per_second=speed,
             examples_per_second=publisher.examples_per_second,
             device_bytes=publisher.device_bytes,
