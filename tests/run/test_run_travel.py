@@ -213,7 +213,7 @@ def test_snapshots_keep_to_their_budget_and_every_step_stays_within_reach(states
     run = new_run(snapshot_every=2, snapshot_bytes=budget)
     run.train(40, wait=True)
     progress = run.progress
-    assert progress.snapshot_budget == 5 * budget  # on the device, and four times as much on the host
+    assert progress.snapshot_budget == budget  # where the device is the host there is nothing to move to
     kept = progress.snapshot_bytes
     one = kept / len(run.timeline.here.snapshots)
     assert STATE_BYTES < one < 1.3 * STATE_BYTES
@@ -221,7 +221,7 @@ def test_snapshots_keep_to_their_budget_and_every_step_stays_within_reach(states
     for step in (40, 1, 23, 0, 40):
         run.goto(step)
         assert is_clean(run)
-    assert f"snapshots take {kept / 1e6:,.1f} of {5 * budget / 1e6:,.0f} MB" in repr(run.timeline)
+    assert f"snapshots take {kept / 1e6:,.1f} of {budget / 1e6:,.0f} MB" in repr(run.timeline)
 
 
 def test_newer_snapshots_lie_denser_than_older_ones():
