@@ -7,6 +7,7 @@ from toolshed import checkpoints as checkpoints
 from toolshed import data as data
 from toolshed import errors as errors
 from toolshed import gradients as gradients
+from toolshed import insight as insight
 from toolshed import live as live
 from toolshed import losses as losses
 from toolshed import metrics as metrics
@@ -28,5 +29,11 @@ from toolshed.training import Tape as Tape
 from toolshed.training import Trainer as Trainer
 from toolshed.training import TrainStep as TrainStep
 from toolshed.training import build_train_step as build_train_step
+from toolshed.views import compare as compare
+from toolshed.views import disable as disable
+from toolshed.views import enable as enable
+from toolshed.views import load_ipython_extension as load_ipython_extension
+from toolshed.views import show as show
+from toolshed.views import unload_ipython_extension as unload_ipython_extension
 
 __version__ = "0.1.0"

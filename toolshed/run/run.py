@@ -35,6 +35,7 @@ from toolshed.run.until import Condition
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer
 from toolshed.training.watches import Watch
+from toolshed.views import View, overlay
 
 _MEGABYTE = 2**20
 _numbers = iter(range(1, 1_000_000))
@@ -211,6 +212,22 @@ class Run:
           A function that ends it. A listener that raises is shown once and called no more.
         """
         return self._publisher.listeners.add(listener)
+
+    def show(self, what: str = "params", **options: Any) -> View:
+        """The model's own tree with other values in the places of its parameters, and their statistics.
+
+        Args:
+          what: ``params``; ``grads`` or ``updates``, of the last step, with update ratios;
+            ``opt_state/mu`` and whatever else the optimiser keeps for each parameter; ``activations`` of
+            the last step's batch, with dead and saturated units.
+          **options: ``select`` and ``worst`` as in `toolshed.show`; ``layers``: whose outputs are
+            activations, as in `toolshed.insight.activations`.
+
+        Raises:
+          RunError: no step was made yet.
+          ToolshedError: there is nothing of that name, or it matches nothing.
+        """
+        return overlay(self.trainer, self.state, lambda: self.context, what, **options)
 
     # --- forwards -----------------------------------------------------------------------------------
 
@@ -396,8 +413,9 @@ class Run:
     def _steps_by_hand(self, n: int) -> Context:
         engine = self._engine
         try:
-            for _ in range(n - 1):
-                engine.advance()
+            last = engine.step + n - 1
+            while engine.step < last:
+                engine.advance(last)
                 engine.end_window()
                 engine.check_halt()
             context = engine.step_by_hand()
