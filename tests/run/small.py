@@ -46,7 +46,8 @@ def clean() -> list[dict[str, np.ndarray]]:
     run = new_run()
     seen = [params_of(run)]
     for _ in range(40):
-        run.train(1, wait=True)
+        run.train(1, wait=False)
+        run.wait()
         seen.append(params_of(run))
     return seen
 

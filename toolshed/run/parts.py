@@ -28,7 +28,7 @@ def parts_of(
             raise RunError("metrics and gradient_strategy are the trainer's: pass them to Trainer(…).")
         if len(what) == 3 and isinstance(what[1], TrainState):
             return what[0], what[1], what[2]
-        if len(what) == 2:
+        if len(what) == 2 and not isinstance(what[1], TrainState):
             return what[0], what[0].init(jax.random.key(seed)), what[1]
     elif len(what) == 4 and isinstance(what[1], optax.GradientTransformation):
         model, optimizer, loss_fn, data = what

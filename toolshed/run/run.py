@@ -204,7 +204,7 @@ class Run:
             device_limit=publisher.device_limit,
             branch=engine.timeline.current,
             snapshot_bytes=engine.timeline.nbytes,
-            snapshot_budget=engine.timeline.device_budget + engine.timeline.host_budget,
+            snapshot_budget=engine.timeline.budget,
         )
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
