@@ -51,6 +51,7 @@ class Engine:
       step: number of steps done.
       elapsed: seconds of training.
       within: what it is in the middle of, in words; empty between two steps.
+      quick: the program of most steps.
       halts: set by any thread to have what is made again, or by hand, end after the present step.
     """
 
@@ -80,9 +81,9 @@ class Engine:
         self._recording = recording_for(state, norms_every=norms_every)
         self._norms_every = self._recording.norms_every
         self._measuring = trainer.build_step(fields=(), donate=True, record=self._recording.scalars)
-        self._quick = trainer.build_step(fields=(), donate=True, record=self._recording.between)
+        self.quick = trainer.build_step(fields=(), donate=True, record=self._recording.between)
         self._careful = trainer.build_step()
-        self._tape = self._quick.tape()
+        self._tape = self.quick.tape()
         self._stepper = Stepper(state)
         first = Snapshot(self.step, state, self.feed.position, 0, True, size_of(state))
         self.timeline = Timeline(first, device_budget=device_budget, host_budget=host_budget)
@@ -129,13 +130,12 @@ class Engine:
         here = self.timeline.here
         if self.step < here.head:
             here = self._leave_the_past()
-        anew = self.step % self.window == 0
         self.within = "reading its data"
         try:
             batch = self.feed.take()
             self.within = "a step"
             try:
-                self._stepper(self._step_for(self.step), batch, self._tape, anew=anew)
+                self.make(self._stepper, self.step, batch, self._tape)
             except BaseException:
                 self.feed.give_back(batch)
                 raise
@@ -147,9 +147,13 @@ class Engine:
         if self._snapshot_every and self.step % self._snapshot_every == 0:
             self.take_snapshot()
 
+    def make(self, stepper: Stepper, number: int, batch: Any, tape: Tape) -> None:
+        """The step of a number, from any state."""
+        stepper(self._step_for(number), batch, tape, anew=number % self.window == 0)
+
     def _step_for(self, number: int) -> TrainStep:
         """The program that makes a step; it follows from the step's number alone."""
-        return self._quick if number % self._norms_every else self._measuring
+        return self.quick if number % self._norms_every else self._measuring
 
     def step_by_hand(self) -> Context:
         """One step, with everything that it knew."""
@@ -281,22 +285,33 @@ class Engine:
 
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew. Moves nothing."""
+        return self.look_at(step, branch, self._careful.observe)
+
+    def look_at(self, step: int, branch: str | None, look: Callable[[TrainState, Any], Any]) -> Any:
+        """``look(state, batch)`` of the step which led to ``step``. Moves nothing."""
         part = self.timeline.owner(step, branch)
         while step == part.start and part.parent is not None:  # the step that led there is the parent's
             part = self.timeline.owner(step, part.parent)
         if step <= part.start:
             raise RunError(f"This run begins at step {part.start:,}; no step of it led there.")
+        with self.aside("looking at another step"):
+            before = self._replay(part, step - 1)
+            if (step - 1) % self.window == 0:
+                before.reset_metrics()
+            return look(before.copy(), self.feed.take())
+
+    @contextlib.contextmanager
+    def aside(self, what: str) -> Iterator[None]:
+        """Something that reads the data, and after which all is as it was."""
         self.feed.check_goes_back()
         self.flush()
-        position = self.feed.position
+        start, position = time.monotonic(), self.feed.position
         try:
-            with self._inside("looking at another step"):
-                before = self._replay(part, step - 1)
-                if (step - 1) % self.window == 0:
-                    before.reset_metrics()
-                return self._careful.observe(before.copy(), self.feed.take())
+            with self._inside(what):
+                yield
         finally:
             self.feed.restore(position)
+            self._started += time.monotonic() - start  # its time is not that of the steps
 
     def fork(self, name: str | None) -> str:
         """Begins a branch here, and gives its name."""
@@ -321,7 +336,7 @@ class Engine:
     def _replay(self, part: Segment, step: int) -> Stepper:
         """The state at a step, made again from the snapshot before it; the feed stands behind it."""
         snapshot = self.timeline.nearest(part, step)
-        tape = self._quick.tape()
+        tape = self.quick.tape()
         replayed = self._again(part, snapshot, step, tape)
         stepper = next(replayed)
         for stepper in replayed:  # noqa: B007
@@ -346,8 +361,7 @@ class Engine:
                     stepper = Stepper(set_values(stepper.state, edit.values))
             yield stepper
             if number < step:
-                anew = number % self.window == 0
-                stepper(self._step_for(number), self.feed.take(), tape, anew=anew)
+                self.make(stepper, number, self.feed.take(), tape)
 
     def _compare(self, part: Segment, blocks: list[Any], snapshot: Snapshot, step: int) -> None:
         """Says so if the steps that were made again had other losses than the first time."""
@@ -371,7 +385,7 @@ class Engine:
         if not later or later[0].pinned:
             return ""
         position = self.feed.position
-        stepper = self._make_again(part, snapshot, later[0].step, self._quick.tape())
+        stepper = self._make_again(part, snapshot, later[0].step, self.quick.tape())
         self.feed.restore(position)
         path = first_leaf(later[0].state, stepper.state)
         return "" if path is None else f" By step {later[0].step:,} the first leaf that differs is {path}."
@@ -387,14 +401,14 @@ class Engine:
         part = self.timeline.here
         part.snapshots = [kept for kept in part.snapshots if is_whole(lambda kept=kept: kept.state)]
         snapshot = self.timeline.nearest(part, self.step)
-        done, tape = snapshot.step, self._quick.tape()
+        done, tape = snapshot.step, self.quick.tape()
         if self.feed.goes_back:
             done = self._last_whole(part, snapshot)
             self._stepper = self._make_again(part, snapshot, done, tape)
         else:
             self._stepper = Stepper(snapshot.on_device)
         self.step = self._counted = done
-        self._tape = self._quick.tape()
+        self._tape = self.quick.tape()
         self.publisher.missing_rows(tape.take(), self._recording, self.found)
         part.head = max(done, self.publisher.last_step(part.name))
 
@@ -403,7 +417,7 @@ class Engine:
         done = snapshot.step
         try:
             for number, stepper in enumerate(
-                self._again(part, snapshot, self.step, self._quick.tape()), snapshot.step
+                self._again(part, snapshot, self.step, self.quick.tape()), snapshot.step
             ):
                 jax.block_until_ready(stepper.state)
                 done = number

@@ -610,6 +610,15 @@ class Run:
         self._wait_until(job.done)
         return job.result()
 
+    def _aside(self, fn: Callable[[Engine], Any]) -> Any:
+        """``fn(engine)`` of something that reads the data, and after which all is as it was."""
+
+        def experiment() -> Any:
+            with self._engine.aside("an experiment"):
+                return fn(self._engine)
+
+        return self._ask(experiment, moves=True)
+
     def _interrupting(self, fn: Callable[[], Any]) -> Any:
         """``fn()`` in the run's thread, with a training in the background paused first."""
         if self._serial.is_here():
