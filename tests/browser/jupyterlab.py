@@ -141,9 +141,7 @@ def outputs(page: Any) -> list[dict[str, Any]]:
 def reveal(page: Any, locator: Any) -> None:
     """Scrolls to something that JupyterLab may not have attached yet, as it draws cells in sight alone."""
     for _ in range(5):  # from top to bottom, again where the notebook was not laid out yet
-        page.evaluate(
-            "async () => { await window.jupyterapp.shell.currentWidget.content.scrollToItem(0); }"
-        )
+        page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.content.scrollToItem(0); }")
         for _ in range(60):
             if locator.count():
                 locator.scroll_into_view_if_needed()
