@@ -43,15 +43,11 @@ class Stepper:
     def __init__(self, state: TrainState):
         values = (state.params, state.opt_state, state.model_state)
         self._packing = packing_for(values)
-<<<<<<< HEAD
         self.most = 1
         if _bytes_of(values) <= _SMALL_STATE and is_on_one_device(values):
             self.most = _AT_ONCE
             self._packing = self._packing or Packing(values, together=1)
-        self._state = _copy(state)
-=======
         self._state = copied(state)
->>>>>>> insight
         self._packed: tuple[Packed, Any] | None = None
         if self._packing is not None:
             self._packed = (self._packing.pack(_values(self._state)), _rest(self._state))
