@@ -11,11 +11,13 @@ from typing import Any
 from toolshed import paths
 from toolshed.errors import NonFiniteError, RunError
 from toolshed.gradients import GradientStrategy, backprop
+from toolshed.insight import Autopsy, first_nonfinite
 from toolshed.metrics import Collection
 from toolshed.run import place
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
 from toolshed.run.events import Event, Listener, one_line
+from toolshed.run.finite import last_finite
 from toolshed.run.history import History
 from toolshed.run.logged import check_logged
 from toolshed.run.parts import parts_of
@@ -58,7 +60,8 @@ class Run:
       snapshot_every: steps between two snapshots; None for about one a second.
       snapshot_bytes: memory for snapshots on the device. On an accelerator older ones move to the host, up
         to four times as many; then they are thinned out.
-      check_finite: whether to stop when a loss is NaN or infinite.
+      check_finite: whether to stop when a loss is NaN or infinite, and to go back to the last state before
+        with no such value.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, toolshed
@@ -125,6 +128,7 @@ class Run:
         self._goal: int | None = None
         self._conditions: tuple[Condition | None, Sequence[Watch]] = (None, ())
         self._error: BaseException | None = None
+        self._to_blame: tuple[int, str] | None = None  # the step that was stopped at, and its branch
         self._context: tuple[int, str, Context] | None = None
         self._read_hyperparameters()
 
@@ -391,6 +395,33 @@ class Run:
         _check_count("step", step, 1)
         return self._ask(lambda: self._engine.explain(step, branch), moves=True)
 
+    def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
+        """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
+
+        Takes seconds, for the step is run operation by operation; a training in the background waits.
+        Moves nothing.
+
+        Args:
+          step: the one that led to this step; by default the one that the run stopped at and went back from.
+          branch: on the way to which branch; None for the present one.
+
+        Raises:
+          RunError: there is no such step, or none has stopped the run.
+        """
+        if step is None:
+            if self._to_blame is None:
+                raise RunError(
+                    "No value that is not finite has stopped this run. run.autopsy(step) looks into any step."
+                )
+            step, branch = self._to_blame
+        _check_count("step", step, 1)
+        number = step
+
+        def look(state: TrainState, batch: Any) -> Autopsy:
+            return first_nonfinite(self.trainer, state, batch)
+
+        return self._ask(lambda: self._engine.look_at(number, branch, look), moves=True)
+
     # --- edits --------------------------------------------------------------------------------------
 
     def edit(self, **values: float) -> None:
@@ -494,6 +525,8 @@ class Run:
                 self._publisher.finish()  # the last rows may hold a loss that is not finite
                 if ending.error is None and training.lost is not None:
                     ending = failure(self._engine, training.lost)
+                if isinstance(self._error, NonFiniteError):
+                    self._back_to_finite(self._error)
                 if ending.error is not None and place.is_watched():
                     traceback.print_exception(ending.error)
                 with self._changing:
@@ -577,6 +610,26 @@ class Run:
         words = f"the loss of step {step:,} is {loss}"
         self._publisher.event(
             "nonfinite", step, self.history.branch, words, name="train/loss", value=str(loss)
+        )
+
+    def _back_to_finite(self, error: NonFiniteError) -> None:
+        """Goes back to before the step that brought a value that is not finite, where the data allows."""
+        engine, step = self._engine, error.step
+        if step is None or not engine.feed.goes_back:
+            return
+        try:
+            branch, good = engine.timeline.current, last_finite(engine, step)
+            self._goto(good)
+        except Exception as problem:
+            engine.tell("note", f"could not go back to a finite state: {one_line(problem)}")
+            return
+        self._to_blame = (good + 1, branch)
+        what = "" if good + 1 == step else f" It comes from step {good + 1:,}, whose update is not finite."
+        self._error = NonFiniteError(
+            f"{str(error).split('. ')[0]}.{what} The run went back to step {good:,}. run.autopsy() tells"
+            f" which operation it was, and run.explain({good + 1}) what that step knew."
+            " Run(check_finite=False) trains on.",
+            step=good + 1,
         )
 
     def _lost_rows(self, error: Exception) -> None:
