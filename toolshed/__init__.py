@@ -31,5 +31,11 @@ from toolshed.training import Tape as Tape
 from toolshed.training import Trainer as Trainer
 from toolshed.training import TrainStep as TrainStep
 from toolshed.training import build_train_step as build_train_step
+from toolshed.views import compare as compare
+from toolshed.views import disable as disable
+from toolshed.views import enable as enable
+from toolshed.views import load_ipython_extension as load_ipython_extension
+from toolshed.views import show as show
+from toolshed.views import unload_ipython_extension as unload_ipython_extension
 
 __version__ = "0.1.0"

@@ -136,7 +136,7 @@ def _one_by_one(engine: Engine, states: list[TrainState], batches: Iterable[Any]
         stepper, tape = Stepper(state), engine.quick.tape()
         for number, batch in enumerate(batches, engine.step):
             engine.check_halt()
-            engine.make(stepper, number, batch, tape)
+            engine.make(stepper, number, [batch], tape)
         losses.append(tape.take().values[:, 0])
     return np.stack(losses)
 
