@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -161,13 +161,14 @@ class Engine:
         if most == 1:
             return 1
         rhythms = [self.window, self._snapshot_every or self.window]
-        if self._measuring is not self._quick:
+        if self._measuring is not self.quick:
             if number % self._norms_every == 0:
                 return 1
             rhythms.append(self._norms_every)
         room = [every - number % every for every in rhythms]
         return min(most, *room, *([] if goal is None else [goal - number]))
 
+<<<<<<< HEAD
     def make(self, stepper: Stepper, number: int, batches: list[Any], tape: Tape) -> None:
         """The steps from a number on, of any state."""
         stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
@@ -176,6 +177,11 @@ class Engine:
     def quick(self) -> TrainStep:
         """The program of most steps."""
         return self._quick
+=======
+    def make(self, stepper: Stepper, number: int, batches: Sequence[Any], tape: Tape) -> None:
+        """The steps from a number on, one for each batch, from any state."""
+        stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
+>>>>>>> main
 
     def _step_for(self, number: int) -> TrainStep:
         """The program that makes a step; it follows from the step's number alone."""
@@ -369,7 +375,11 @@ class Engine:
     def _replay(self, part: Segment, step: int) -> Stepper:
         """The state at a step, made again from the snapshot before it; the feed stands behind it."""
         snapshot = self.timeline.nearest(part, step)
+<<<<<<< HEAD
         tape = self._quick.tape()
+=======
+        tape = self.quick.tape()
+>>>>>>> main
         stepper = None
         for _, stepper in self._again(part, snapshot, step, tape):  # noqa: B007
             self.check_halt()
@@ -459,7 +469,11 @@ class Engine:
         """The last step up to the present one whose state can be made."""
         done = snapshot.step
         try:
+<<<<<<< HEAD
             tape = self._quick.tape()
+=======
+            tape = self.quick.tape()
+>>>>>>> main
             for number, stepper in self._again(part, snapshot, self.step, tape, one_by_one=True):
                 jax.block_until_ready(stepper.state)
                 done = number
