@@ -14,6 +14,7 @@ from toolshed import models as models
 from toolshed import views as views
 from toolshed.models.capture import capture as capture
 from toolshed.run import Run as Run
+from toolshed.run import attach as attach
 from toolshed.run import until as until
 from toolshed.state import TrainState as TrainState
 from toolshed.taps import tap as tap

@@ -1,11 +1,13 @@
 """What changes while a model is trained: a run, its timeline, and the values of each step."""
 
+from toolshed.run.attaching import attach as attach
 from toolshed.run.branches import Branch as Branch
 from toolshed.run.edits import ModelChange as ModelChange
 from toolshed.run.events import Event as Event
 from toolshed.run.history import History as History
 from toolshed.run.progress import Progress as Progress
 from toolshed.run.run import Run as Run
+from toolshed.run.saved import SavedRun as SavedRun
 from toolshed.run.timeline import Timeline as Timeline
 from toolshed.run.track import Series as Series
 from toolshed.run.windows import Window as Window

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from toolshed import paths
-from toolshed.errors import NonFiniteError, RunError
+from toolshed.checkpoints import Repository, Saving
+from toolshed.checkpoints.labels import check_dict
+from toolshed.errors import NonFiniteError, RunError, StoreError
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.metrics import Collection
 from toolshed.run import place
+from toolshed.run.durable import Durable, describe, new_folder
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
-from toolshed.run.events import Event, Listener, one_line
+from toolshed.run.events import Event, Listener, one_line, warn_of
 from toolshed.run.history import History
 from toolshed.run.logged import check_logged
 from toolshed.run.parts import parts_of
 from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
+from toolshed.run.saves import check_every
 from toolshed.run.serial import Serial, wait_whatever_comes
 from toolshed.run.shown import show_in_notebook, shown_in_terminal
 from toolshed.run.timeline import Timeline
 from toolshed.run.training import Ending, Training, failure, start_watches
 from toolshed.run.until import Condition
 from toolshed.state import TrainState
+from toolshed.store import DEFAULT
 from toolshed.training import Context, Trainer
 from toolshed.training.watches import Watch
 
@@ -59,6 +67,11 @@ class Run:
       snapshot_bytes: memory for snapshots on the device. On an accelerator older ones move to the host, up
         to four times as many; then they are thinned out.
       check_finite: whether to stop when a loss is NaN or infinite.
+      store: a directory in which the run gets one of its own, where every value and event is written to
+        while it goes on, and checkpoints are kept; `toolshed.attach` goes on from there. None for nowhere.
+      checkpoint_every: steps (or a `datetime.timedelta`) between two checkpoints; None for about one a
+        minute, 0 for only those that are asked for. The first state and the last are saved in any case.
+      config: what to remember of how the run was made, as JSON can hold it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, toolshed
@@ -76,8 +89,6 @@ class Run:
       (10, None, 6)
     """
 
-    can_save = False
-
     def __init__(
         self,
         *what: Any,
@@ -91,7 +102,11 @@ class Run:
         snapshot_every: int | None = None,
         snapshot_bytes: int = 256 * _MEGABYTE,
         check_finite: bool = True,
+        store: str | PathLike[str] | None = None,
+        checkpoint_every: int | datetime.timedelta | None = None,
+        config: Mapping[str, Any] | None = None,
     ):
+        every, config = check_every(checkpoint_every), check_dict("config", config)
         trainer, state, data = parts_of(what, metrics, gradient_strategy, seed)
         for option, number in (("eval_every", eval_every), ("snapshot_every", snapshot_every)):
             if number is not None and (not isinstance(number, int) or number < 1):
@@ -101,7 +116,8 @@ class Run:
         if not isinstance(snapshot_bytes, int) or snapshot_bytes < 0:
             raise RunError(f"snapshot_bytes is {snapshot_bytes!r}; expected a whole number of bytes.")
         state.check_alive()
-        self.name = name or f"run {next(_numbers)}"
+        folder = None if store is None else new_folder(store, name)
+        self.name = name or (f"run {next(_numbers)}" if folder is None else folder.name)
         self._publisher = Publisher()
         self._engine = Engine(
             trainer,
@@ -127,6 +143,12 @@ class Run:
         self._error: BaseException | None = None
         self._context: tuple[int, str, Context] | None = None
         self._read_hyperparameters()
+        self._durable: Durable | None = None
+        if folder is not None:
+            options = {"norms_every": norms_every, "snapshot_every": snapshot_every}
+            options |= {"snapshot_bytes": snapshot_bytes, "check_finite": check_finite}
+            made = describe(self, data, eval_data, seed, options) | {"config": config}
+            self._keep(Durable(self, folder, made, every))
 
     # --- what can be read at any time ---------------------------------------------------------------
 
@@ -384,7 +406,12 @@ class Run:
 
     def fork(self, name: str | None = None) -> None:
         """Begins a branch at the present step, and goes on there."""
-        self._interrupting(lambda: self._engine.fork(name))
+
+        def begin() -> None:
+            self._engine.fork(name)
+            self._save_with("after_step")
+
+        self._interrupting(begin)
 
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
@@ -415,6 +442,84 @@ class Run:
         """
         return self._interrupting(lambda: self._edit_model(fn))
 
+    # --- on the disk --------------------------------------------------------------------------------
+
+    @property
+    def can_save(self) -> bool:
+        """Whether the run has a store."""
+        return self._durable is not None
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's directory; None without a store."""
+        return None if self._durable is None else self._durable.folder
+
+    @property
+    def checkpoints(self) -> Repository:
+        """The run's checkpoints.
+
+        Raises:
+          RunError: it has no store.
+        """
+        return self._stored.repository
+
+    def save(self, tag: str | None = None, *, wait: bool = False) -> Saving:
+        """Saves the present state as a checkpoint that stays; training goes on meanwhile.
+
+        Args:
+          tag: a word to find it by.
+          wait: come back when it is on the disk, and raise what goes wrong.
+
+        Raises:
+          RunError: the run has no store.
+          CheckpointError: the tag is no word.
+          SaveError: with ``wait``: it could not be written.
+        """
+        saving = self._ask(lambda: self._save(tag), moves=True)
+        if wait:
+            saving.wait()
+        return saving
+
+    @property
+    def _stored(self) -> Durable:
+        if self._durable is None:
+            raise RunError(
+                f"This run is kept nowhere, so it has no checkpoints. Make it with Run(…, store={DEFAULT!r})."
+            )
+        return self._durable
+
+    def _save(self, tag: str | None) -> Saving:
+        """In the run's own thread."""
+        step, branch = self._engine.step, self._engine.timeline.current
+        self._check_between_steps(True)
+
+        def told(saving: Saving) -> None:
+            if saving.error is not None:
+                self._say(self._status, one_line(saving.error))
+                return
+            words = f"saved step {step:,}" + (f" as {tag!r}" if tag else "")
+            self._publisher.event("saved", step, branch, words, tag=tag)
+            self._say(self._status, words)
+
+        saving = self._stored.save(tag, told)
+        self._say(self._status, f"saving step {step:,}")
+        return saving
+
+    def _save_with(self, moment: str) -> None:
+        """What is saved without being asked for. A failure leaves the training alone."""
+        if self._durable is not None:
+            try:
+                getattr(self._durable, moment)()
+            except Exception as error:
+                warn_of(error, "A checkpoint could not be made.")
+
+    def _keep(self, durable: Durable) -> None:
+        try:
+            durable.begin()
+        except OSError as error:
+            raise StoreError(f"No run can be kept in {durable.folder}: {error.strerror}.") from error
+        self._durable = durable
+
     # --- buttons ------------------------------------------------------------------------------------
 
     def request(self, action: str, **arguments: Any) -> None:
@@ -428,6 +533,7 @@ class Run:
             "back": lambda: self._later(lambda: self._goto(self._engine.step - _count(arguments, "n", 1))),
             "goto": lambda: self._later(lambda: self._goto(_count(arguments, "step", 0))),
             "edit": lambda: self._later(lambda: self._edit(arguments), pausing=False),
+            "save": lambda: self._serial.put(lambda: self._try_to_save(arguments.get("tag"))),
         }
         try:
             if action not in actions:
@@ -448,6 +554,12 @@ class Run:
         if pausing:
             self.pause()
         self._serial.put(attempt)
+
+    def _try_to_save(self, tag: str | None) -> None:
+        try:
+            self._save(tag)
+        except Exception as error:
+            self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
         words = one_line(error)
@@ -479,6 +591,7 @@ class Run:
                 self._eval_data,
                 serve=self._serial.serve,
                 is_waiting=self._serial.has_jobs,
+                keep=None if self._durable is None else self._durable.after_step,
             )
             self._goal, self._conditions, self._error = goal, (until, watches), None
             self._say("training")
@@ -489,6 +602,7 @@ class Run:
         self._training = training  # Ctrl-C may have kept `_begin` from it
         ending = Ending("failed")
         try:
+            self._save_with("at_start")
             while True:
                 ending = training.run()
                 self._publisher.finish()  # the last rows may hold a loss that is not finite
@@ -500,6 +614,7 @@ class Run:
                     if ending.status == "paused" and training.wish is None:
                         continue  # resumed before it had paused
                     self._end(ending)
+                    self._save_with("at_rest")
                     training.over.set()
                     return
         finally:
@@ -519,13 +634,16 @@ class Run:
 
     def _steps_by_hand(self, n: int) -> Context:
         engine = self._engine
+        self._save_with("at_start")
         try:
             for _ in range(n - 1):
                 engine.advance()
                 engine.end_window()
+                self._save_with("after_step")
                 engine.check_halt()
             context = engine.step_by_hand()
             engine.end_window()
+            self._save_with("after_step")
         except BaseException:
             engine.recover()
             raise
@@ -556,6 +674,7 @@ class Run:
     def _edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         change = self._engine.edit_model(fn)
         self._read_hyperparameters()
+        self._save_with("after_step")
         return change
 
     def _read_hyperparameters(self) -> None:
