@@ -193,8 +193,12 @@ class Breaker:
         lines = self._lines()
         assert lines, self._errors()
         assert lines[-1].startswith("done "), self._errors()
-        assert lines.count("ready") == kills + 1
+        assert len(self.lives()) == kills + 1
         return lines[-1]
+
+    def lives(self) -> list[str]:
+        """How each process began."""
+        return [line for line in self._lines() if not line.startswith("done ")]
 
     def _lines(self) -> list[str]:
         return self._log.read_text().splitlines() if self._log.exists() else []

@@ -1,6 +1,6 @@
 """A training that is killed and attached to again ends with the bits of one that was left alone.
 
-The short form; `python -m tests.crash.training_long --kills 50` is the long one.
+The short form; `python -m tests.crash --training 50` is the long one.
 """
 
 from __future__ import annotations

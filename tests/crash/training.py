@@ -84,7 +84,7 @@ def train(lesson: Lesson) -> None:
         run = toolshed.Run(
             trainer(), batches, store=lesson.root, name=_NAME, eval_every=WINDOW, seed=5, **options
         )
-    os.write(log, b"ready\n")
+    os.write(log, f"{run.events[-1].text if run.events else 'begins'}\n".encode())
     is_edited = any(event.kind == "edited" for event in run.events) or run.timeline.here.again
     if not is_edited:
         run.train(EDIT_AT - run.progress.step, wait=True)
