@@ -71,6 +71,7 @@ class Durable:
         self._keeper = Keeper(folder, lock, publisher, self._facts, cursor or Cursor())
         self.saves = Saves(self.repository, self._keeper, publisher, every)
         self._engine.turned = self._turned
+        self._engine.save_every = every if isinstance(every, int) else 0
 
     def begin(self) -> None:
         """Takes the lock and begins to write.

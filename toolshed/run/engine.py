@@ -22,7 +22,7 @@ from toolshed.run.replay import first_difference, first_leaf, is_whole
 from toolshed.run.timeline import Edit, Kept, Segment, Snapshot, Timeline, size_of
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer, TrainStep
-from toolshed.training.stepper import Stepper
+from toolshed.training.stepper import Stepper, at_once
 from toolshed.training.tape import Tape, read_block
 
 _FLUSH_EVERY = 0.1  # seconds between two times that rows are handed over
@@ -53,6 +53,7 @@ class Engine:
       within: what it is in the middle of, in words; empty between two steps.
       halts: set by any thread to have what is made again, or by hand, end after the present step.
       found: called with the step and the first loss that is not finite, on the publishing thread.
+      save_every: in every how many steps somebody may look at the state; 0 for whenever.
       turned: called when the state or its branch is another one, that did not come from a step.
     """
 
@@ -90,10 +91,12 @@ class Engine:
         self.timeline = Timeline(first, device_budget=device_budget, host_budget=host_budget)
         self.found: Callable[[int, float], None] = lambda step, loss: None
         self.turned: Callable[[], None] = lambda: None
+        self.save_every = 0
         self._batch: Any = None  # the last one: tells how many examples there are in a step
         self._examples, self._counted = 0, self.step
         self._next_flush = self._next_snapshot = 0.0
         self._started = 0.0
+        self._together = 1  # steps in a call, at the most; set by how long they take
 
     # --- the state ----------------------------------------------------------------------------------
 
@@ -127,8 +130,12 @@ class Engine:
 
     # --- forwards -----------------------------------------------------------------------------------
 
-    def advance(self) -> None:
-        """One step; afterwards it is done, or nothing has changed."""
+    def advance(self, goal: int | None = None) -> None:
+        """One step, or several where they are quick; afterwards they are done, or nothing has changed.
+
+        Args:
+          goal: the step not to go beyond, or None.
+        """
         here = self.timeline.here
         if self.step < here.head:
             here = self._leave_the_past()
@@ -137,20 +144,33 @@ class Engine:
         anew = self.step % self.window == 0
         self.within = "reading its data"
         try:
-            batch = self.feed.take()
+            batches = self.feed.take_some(self._at_once(self._together, self.step, goal))
             self.within = "a step"
             try:
-                self._stepper(self._step_for(self.step), batch, self._tape, anew=anew)
+                self._stepper(self._step_for(self.step), batches, self._tape, anew=anew)
             except BaseException:
-                self.feed.give_back(batch)
+                self.feed.give_back()
                 raise
         finally:
             self.within = ""
-        self.step += 1
+        self.step += len(batches)
         here.head = self.step
-        self._batch = batch
+        self._batch = batches[-1]
         if self._snapshot_every and self.step % self._snapshot_every == 0:
             self.take_snapshot()
+
+    def _at_once(self, most: int, number: int, goal: int | None) -> int:
+        """How many steps can be made in one call from a step on, for one program has to make them all."""
+        if most == 1:
+            return 1
+        rhythms = [self.window, self._snapshot_every or self.window, self.save_every or self.window]
+        if self._measuring is not self._quick:
+            if number % self._norms_every == 0:
+                return 1
+            rhythms.append(self._norms_every)
+        room = [every - number % every for every in rhythms]
+        room += [edit.step - number for edit in self.timeline.here.again if edit.step > number]
+        return min(most, *room, *([] if goal is None else [goal - number]))
 
     def _step_for(self, number: int) -> TrainStep:
         """The program that makes a step; it follows from the step's number alone."""
@@ -165,11 +185,11 @@ class Engine:
         self.timeline.add(before, self.step, self.feed.position)
         with self._inside("a step"):
             batch = self.feed.take()
-            self.feed.give_back(batch)
+            self.feed.give_back()
             if self.step % self.window == 0:
                 before = before.reset_metrics()
             context = self._careful.observe(before, batch)
-        self.advance()
+        self.advance(self.step + 1)
         return context
 
     @contextlib.contextmanager
@@ -193,6 +213,7 @@ class Engine:
         if now < self._next_flush:
             return
         self._next_flush = now + _FLUSH_EVERY
+        self._together = at_once(self._stepper.most, self.step - self._counted, now - self._started)
         self.elapsed += now - self._started
         self._started = now
         self.flush()
@@ -331,32 +352,38 @@ class Engine:
         """The state at a step, made again from the snapshot before it; the feed stands behind it."""
         snapshot = self.timeline.nearest(part, step)
         tape = self._quick.tape()
-        replayed = self._again(part, snapshot, step, tape)
-        stepper = next(replayed)
-        for stepper in replayed:  # noqa: B007
+        stepper = None
+        for _, stepper in self._again(part, snapshot, step, tape):  # noqa: B007
             self.check_halt()
+        assert stepper is not None
         blocks = tape.hand_over()
         if blocks:
             self._compare(part, blocks, snapshot, step)
         return stepper
 
     def _make_again(self, part: Segment, snapshot: Snapshot | Kept, step: int, tape: Tape) -> Stepper:
-        *_, last = self._again(part, snapshot, step, tape)
+        *_, (_, last) = self._again(part, snapshot, step, tape)
         return last
 
-    def _again(self, part: Segment, snapshot: Snapshot | Kept, step: int, tape: Tape) -> Iterator[Stepper]:
-        """The states from a snapshot to a step, one after another; the feed moves along."""
+    def _again(
+        self, part: Segment, snapshot: Snapshot | Kept, step: int, tape: Tape, *, one_by_one: bool = False
+    ) -> Iterator[tuple[int, Stepper]]:
+        """The states from a snapshot to a step, one after another, and their steps; the feed moves along."""
         stepper = Stepper(snapshot.on_device)
         self.feed.restore(snapshot.position)
         edits = part.edits[snapshot.edits :]
-        for number in range(snapshot.step, step + 1):
+        number = snapshot.step
+        while True:
             for edit in edits:
                 if edit.step == number:
                     stepper = Stepper(set_values(stepper.state, edit.values))
-            yield stepper
-            if number < step:
-                anew = number % self.window == 0
-                stepper(self._step_for(number), self.feed.take(), tape, anew=anew)
+            yield number, stepper
+            if number == step:
+                return
+            end = min([step, *(edit.step for edit in edits if edit.step > number)])
+            batches = self.feed.take_some(self._at_once(1 if one_by_one else stepper.most, number, end))
+            stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
+            number += len(batches)
 
     def _compare(self, part: Segment, blocks: list[Any], snapshot: Snapshot | Kept, step: int) -> None:
         """Says so if the steps that were made again had other losses than the first time."""
@@ -411,9 +438,8 @@ class Engine:
         """The last step up to the present one whose state can be made."""
         done = snapshot.step
         try:
-            for number, stepper in enumerate(
-                self._again(part, snapshot, self.step, self._quick.tape()), snapshot.step
-            ):
+            tape = self._quick.tape()
+            for number, stepper in self._again(part, snapshot, self.step, tape, one_by_one=True):
                 jax.block_until_ready(stepper.state)
                 done = number
         except Exception:

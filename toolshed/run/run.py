@@ -636,8 +636,9 @@ class Run:
         engine = self._engine
         self._save_with("at_start")
         try:
-            for _ in range(n - 1):
-                engine.advance()
+            last = engine.step + n - 1
+            while engine.step < last:
+                engine.advance(last)
                 engine.end_window()
                 self._save_with("after_step")
                 engine.check_halt()

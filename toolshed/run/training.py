@@ -97,7 +97,7 @@ class Training:
         while (wish := self.wish) is None:
             if goal is not None and engine.step >= goal:
                 return Ending("finished")
-            engine.advance()
+            engine.advance(goal)
             if engine.step % window == 0 and self._ends_here():
                 name = getattr(self._until, "__name__", "the condition")
                 return Ending("finished", f"trained until {name}")
