@@ -7,6 +7,9 @@ from toolshed.run.events import Event as Event
 from toolshed.run.history import History as History
 from toolshed.run.progress import Progress as Progress
 from toolshed.run.run import Run as Run
+from toolshed.run.runs import Runs as Runs
+from toolshed.run.runs import compare_runs as compare_runs
+from toolshed.run.runs import runs as runs
 from toolshed.run.saved import SavedRun as SavedRun
 from toolshed.run.timeline import Timeline as Timeline
 from toolshed.run.track import Series as Series

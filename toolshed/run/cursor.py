@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toolshed.run.events import Event
+from toolshed.run.events import Event, plain
 from toolshed.run.history import History
 from toolshed.store import Block, Line, News, Record
 from toolshed.store.records import ROWS
+
+NEWEST = ("train/loss", "eval/loss")
+"""Values of which the newest is written where it can be read without reading all."""
 
 
 class Cursor:
@@ -35,7 +38,9 @@ class Cursor:
                     blocks.append(Block(name, branch, first // ROWS, *series))
         lines = tuple(Line(*branch) for branch in history.branches)
         new = tuple(Record(e.kind, e.step, e.branch, e.time, e.text, e.data) for e in events[self._events :])
-        facts = {**facts, "names": history.names, "branch": history.branch}
+        names = history.names
+        last = {name: plain(found[1]) for name in NEWEST if name in names and (found := history.last(name))}
+        facts = {**facts, "names": names, "branch": history.branch, "last": last}
         return News(lines, tuple(blocks), self._events, new, facts)
 
     def wrote(self, news: News) -> None:

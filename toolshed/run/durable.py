@@ -65,6 +65,7 @@ class Durable:
         self._config = config
         self._origin = dict(origin or {})
         self.pid = os.getpid()
+        self._shardings = [leaf.sharding for leaf in self._engine.live_state().params.values()]
         self._wanted = False
         self._began = self._engine.timeline.segments["main"].start
         publisher = run._publisher
@@ -130,7 +131,7 @@ class Durable:
             self._origin = {
                 "created": time.time(),
                 "code": code_version(),
-                "environment": machine(),
+                "environment": machine(self._shardings),
             }
         progress = self._run.progress
         segments = tuple(self._engine.timeline.segments.values())

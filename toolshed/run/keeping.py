@@ -7,7 +7,6 @@ has not written yet. So no step waits for the disk, and after a failure nothing 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from toolshed.checkpoints.lock import Lock
-from toolshed.errors import StoreWarning, ToolshedError
+from toolshed.errors import StoreWarning
 from toolshed.run.cursor import Cursor
 from toolshed.run.events import Event, one_line, warn_aloud
 from toolshed.run.publisher import Publisher
@@ -115,7 +114,7 @@ class Keeper:
         """Writes what is new. Where that fails it is tried again."""
         try:
             self._write()
-        except (OSError, sqlite3.Error, ToolshedError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever it is, training goes on
             self._close()
             self._failed(error)
             if time.monotonic() - self._last_news < _GIVE_UP:

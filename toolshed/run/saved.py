@@ -91,8 +91,13 @@ class SavedRun:
 
     @property
     def config(self) -> dict[str, Any]:
-        """How it was made: optimiser, model, data, options; under ``"config"`` what was given as that."""
+        """How it was made: optimiser, model, data, options."""
         return _dict(self.facts.get("config"))
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was given as ``config``."""
+        return _dict(self.config.get("config"))
 
     @property
     def code(self) -> dict[str, Any]:

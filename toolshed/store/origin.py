@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,14 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def machine() -> dict[str, Any]:
-    """Versions, devices, host and program, as JSON can hold them."""
+def machine(shardings: Iterable[Any]) -> dict[str, Any]:
+    """Versions, devices, host and program, as JSON can hold them.
+
+    Args:
+      shardings: of a state's arrays; they tell the devices.
+    """
     return {
-        **environment.describe(()),
+        **environment.describe(shardings),
         "python": platform.python_version(),
         "system": platform.platform(),
         "host": socket.gethostname(),
