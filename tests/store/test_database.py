@@ -20,7 +20,9 @@ from toolshed.store.records import ROWS
 MAIN = (Line("main", None, 0),)
 
 
-def block(steps: Any, values: Any, *, name: str = "train/loss", branch: str = "main", place: int = 0) -> Block:
+def block(
+    steps: Any, values: Any, *, name: str = "train/loss", branch: str = "main", place: int = 0
+) -> Block:
     return Block(name, branch, place, np.asarray(steps, np.int64), np.asarray(values, np.float32))
 
 
