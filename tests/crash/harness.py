@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tests.crash.training import STEPS, Lesson
+from tests.crash.training import Lesson
 from tests.crash.worker import Order, loss, repository, state, values
 
 ROOT = Path(__file__).parents[2]
@@ -169,23 +169,27 @@ class Breaker:
     Args:
       folder: where its runs and its log are.
       source: of chance.
+      steps: to train.
       seconds: that each batch takes to be read.
+      life: seconds after which a process is killed at the latest.
     """
 
-    def __init__(self, folder: Path, *, source: random.Random, seconds: float):
+    def __init__(
+        self, folder: Path, *, source: random.Random, steps: int, seconds: float = 0.0, life: float = 0.0
+    ):
         folder.mkdir()
-        self._lesson = Lesson(str(folder / "runs"), str(folder / "log"), seconds)
+        self._lesson = Lesson(str(folder / "runs"), str(folder / "log"), seconds, steps)
+        self._life = life
         self._log = folder / "log"
         self._source = source
 
     def break_it(self, zygote: Zygote, kills: int) -> str:
         """The digest of the training's end, after so many kills."""
-        longest = STEPS * self._lesson.seconds
         for _ in range(kills):
             lives = len(self._lines())
             process = zygote.start(self._lesson)
             self._wait_for(lives + 1)
-            time.sleep(self._source.uniform(0, longest / kills))
+            time.sleep(self._source.uniform(0, self._life))
             os.kill(process, signal.SIGKILL)
             assert os.WIFSIGNALED(zygote.wait()), self._errors()
         zygote.start(self._lesson)

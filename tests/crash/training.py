@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from orbax.checkpoint import v1 as _  # noqa: F401  (loaded here, so that the forked processes have it)
+from orbax.checkpoint import v1 as orbax  # noqa: F401  (loaded here, so that the forked processes have it)
 
 import toolshed
 from tests import zoo
@@ -26,7 +25,7 @@ from tests.crash.worker import serve
 from toolshed.run import SavedRun
 from toolshed.state import snapshot as snapshots
 
-STEPS, EDIT_AT, WINDOW, CHECKPOINT_EVERY = 240, 100, 8, 7
+EDIT_AT, WINDOW, CHECKPOINT_EVERY = 100, 8, 7
 _NAME = "killed"
 _WALL_CLOCK = ("speed/", "memory/")
 
@@ -38,16 +37,18 @@ class Lesson(NamedTuple):
       root: the directory of runs.
       log: a file that gets a line once it trains, and one when it is done.
       seconds: that each batch takes to be read.
+      steps: to train.
     """
 
     root: str
     log: str
     seconds: float
+    steps: int
 
 
-def trainer() -> toolshed.Trainer:
+def trainer(steps: int) -> toolshed.Trainer:
     """A model with dropout; adamw on a cosine, clipped; gradients accumulated; metrics over windows."""
-    schedule = optax.cosine_decay_schedule(3e-3, STEPS)
+    schedule = optax.cosine_decay_schedule(3e-3, steps)
     adamw = optax.inject_hyperparams(optax.adamw)(learning_rate=schedule, weight_decay=1e-3)
     return toolshed.Trainer(
         zoo.random_stream().model,
@@ -77,19 +78,19 @@ def train(lesson: Lesson) -> None:
     log = os.open(lesson.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     eval_data = [zoo.regression_batch()]
     options: dict[str, Any] = {"eval_data": eval_data, "checkpoint_every": CHECKPOINT_EVERY}
-    batches = data(lesson.seconds)
+    teacher, batches = trainer(lesson.steps), data(lesson.seconds)
     if (Path(lesson.root) / _NAME / "run.sqlite").exists():
-        run = toolshed.attach(_NAME, trainer(), batches, path=lesson.root, **options)
+        run = toolshed.attach(_NAME, teacher, batches, path=lesson.root, **options)
     else:
         run = toolshed.Run(
-            trainer(), batches, store=lesson.root, name=_NAME, eval_every=WINDOW, seed=5, **options
+            teacher, batches, store=lesson.root, name=_NAME, eval_every=WINDOW, seed=5, **options
         )
     os.write(log, f"{run.events[-1].text if run.events else 'begins'}\n".encode())
     is_edited = any(event.kind == "edited" for event in run.events) or run.timeline.here.again
     if not is_edited:
         run.train(EDIT_AT - run.progress.step, wait=True)
         run.edit(weight_decay=3e-2)
-    run.train(STEPS - run.progress.step, wait=True)
+    run.train(lesson.steps - run.progress.step, wait=True)
     run.save("end", wait=True)
     os.write(log, f"done {digest(run)}\n".encode())
 

@@ -194,9 +194,10 @@ def test_what_does_not_fit_is_named(tmp_path):
         toolshed.attach("one", TRAINER, data(seed=1), path=tmp_path)
     with pytest.raises(CheckpointMismatchError, match="opt_state"):
         toolshed.attach("one", trainer(optax.sgd(1e-2, momentum=0.9)), data(), path=tmp_path)
+    other = optax.inject_hyperparams(optax.adam)(learning_rate=1e-2, nesterov=True)
     with pytest.warns(OptimizerWarning, match="was saved with the optimizer"):
-        other = optax.inject_hyperparams(optax.adam)(learning_rate=1e-2, nesterov=True)
-        let_go(toolshed.attach("one", trainer(other), data(), path=tmp_path))
+        resumed = toolshed.attach("one", trainer(other), data(), path=tmp_path)
+    let_go(resumed)
     resumed = again(tmp_path)
     assert resumed.progress.step == 3
 

@@ -105,8 +105,8 @@ class Durable:
     def after_step(self) -> None:
         """Saves the state if it is time. Called at the end of each step."""
         saves = self.saves
-        if self._wanted or saves.is_due(self._engine.step):
-            self._wanted = not saves.by_itself(self._engine)
+        if (self._wanted or saves.is_due(self._engine.step)) and saves.by_itself(self._engine):
+            self._wanted = False
 
     def at_start(self) -> None:
         """Saves the state that the first step begins with."""
@@ -114,8 +114,9 @@ class Durable:
             self.saves.by_itself(self._engine, tags=(START,), always=True)
 
     def at_rest(self) -> None:
-        """Saves the state that a training ended with."""
+        """Saves the state that a training ended with, or that was changed by hand."""
         self.saves.by_itself(self._engine, always=True)
+        self._wanted = False
 
     def _turned(self) -> None:
         self._wanted = True

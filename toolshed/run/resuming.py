@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from toolshed.checkpoints import Manifest, Repository
+from toolshed.checkpoints.catalogue import Catalogue
+from toolshed.checkpoints.layout import Layout
 from toolshed.checkpoints.lock import Lock
 from toolshed.errors import StoreError
 from toolshed.run.cursor import Cursor
@@ -141,7 +143,7 @@ def _heads(content: Content) -> dict[str, int]:
 def _on_disk(repository: Repository, like: TrainState) -> list[tuple[str, Kept]]:
     """The checkpoints that a run made, each with its branch."""
     found = []
-    for manifest in repository.find():
+    for manifest in Catalogue(Layout(repository.path), None).list().whole:  # what is damaged was said already
         try:
             place = Place(**manifest.data_state)
         except TypeError:

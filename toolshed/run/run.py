@@ -70,7 +70,8 @@ class Run:
       store: a directory in which the run gets one of its own, where every value and event is written to
         while it goes on, and checkpoints are kept; `toolshed.attach` goes on from there. None for nowhere.
       checkpoint_every: steps (or a `datetime.timedelta`) between two checkpoints; None for about one a
-        minute, 0 for only those that are asked for. The first state and the last are saved in any case.
+        minute, 0 for only those that are asked for. The first state and the last are saved in any case. One
+        that is due while another is being written is left out.
       config: what to remember of how the run was made, as JSON can hold it.
 
     Example:
@@ -409,7 +410,7 @@ class Run:
 
         def begin() -> None:
             self._engine.fork(name)
-            self._save_with("after_step")
+            self._save_with("at_rest")
 
         self._interrupting(begin)
 
@@ -675,7 +676,7 @@ class Run:
     def _edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         change = self._engine.edit_model(fn)
         self._read_hyperparameters()
-        self._save_with("after_step")
+        self._save_with("at_rest")
         return change
 
     def _read_hyperparameters(self) -> None:

@@ -18,6 +18,7 @@ from toolshed.store import DATABASE
 from toolshed.store.folders import CHECKPOINTS, check_root
 from toolshed.store.reading import Content, read
 from toolshed.store.records import Block, Line, Record
+from toolshed.views import Mark
 
 BUSY = ("training", "pausing", "evaluating")
 
@@ -133,7 +134,9 @@ class SavedRun:
 
     def plot(self, names: Iterable[str] | None = None, **options: Any) -> Any:
         """The values as a matplotlib Figure; as `History.plot`, with what happened as marks."""
-        marks = [event for event in self.events if event.kind != "branched"]
+        marks = [
+            Mark(event.step, event.kind, event.text) for event in self.events if event.kind != "branched"
+        ]
         return self.history.plot(names, **{"marks": marks, **options})
 
     def __repr__(self) -> str:
