@@ -174,6 +174,13 @@ def test_a_stranger_s_file_is_refused(store, command, reason):
         read(store.path)
 
 
+def test_a_file_whose_writer_was_killed_before_it_began_is_an_empty_run(tmp_path, store):
+    (tmp_path / "empty.sqlite").touch()
+    for path in (tmp_path / "empty.sqlite", store.path):
+        content = read(path)
+        assert (content.lines, content.blocks, content.events) == (MAIN, (), ())
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     path = tmp_path / "run.sqlite"
     path.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 64)

@@ -36,5 +36,5 @@ def test_names_are_text():
 
 def test_nothing_in_common_is_said_and_nonsense_refused():
     assert overlay({}).axes[0].texts[0].get_text() == "no values in common"
-    with pytest.raises(ToolshedError, match="smoothing=1.0; expected a number from 0 to below 1"):
+    with pytest.raises(ToolshedError, match=r"smoothing=1\.0; expected a number from 0 to below 1"):
         overlay({}, smoothing=1.0)

@@ -65,13 +65,14 @@ class Keeper:
         self._ends: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
-        """Takes the lock, and writes from now on whenever something happens.
+        """Takes the lock, makes the file, and writes from now on whenever something happens.
 
         Raises:
           RepositoryLockedError: another process writes there.
-          OSError: it cannot be written to.
+          OSError, sqlite3.Error: it cannot be written to.
         """
         self.lock.acquire()
+        self._store = Store(self.folder / DATABASE)
         self._ends = self._publisher.listeners.add(self._heard)
         self.ask()
 

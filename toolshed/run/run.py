@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import sqlite3
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -517,8 +518,9 @@ class Run:
     def _keep(self, durable: Durable) -> None:
         try:
             durable.begin()
-        except OSError as error:
-            raise StoreError(f"No run can be kept in {durable.folder}: {error.strerror}.") from error
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StoreError(f"No run can be kept in {durable.folder}: {reason}.") from error
         self._durable = durable
 
     # --- buttons ------------------------------------------------------------------------------------

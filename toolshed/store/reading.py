@@ -19,6 +19,8 @@ from toolshed.errors import StoreError
 from toolshed.store.database import PATIENCE, TABLES, check_schema
 from toolshed.store.records import ROWS, Block, Line, Record
 
+_MAIN = (Line("main", None, 0),)
+
 
 class Content(NamedTuple):
     """What a run's file holds.
@@ -50,12 +52,14 @@ def read(path: Path, *, values: bool = True) -> Content:
         tables = set(
             connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
         )
+        if not tables:
+            return Content({}, _MAIN, (), ())  # its writer was killed before it had begun
         if tables != {("table", name) for name in TABLES}:
             raise StoreError(f"{path} is no run of toolshed: its tables are others.")
         facts = {name: _json(text) for name, text in connection.execute("SELECT name, value FROM facts")}
         check_schema(path, facts.get("schema"))
         rows = connection.execute("SELECT name, parent, start FROM branches ORDER BY place")
-        lines = tuple(_line(*row) for row in rows)
+        lines = tuple(_line(*row) for row in rows) or _MAIN
         blocks, events = (), ()
         if values:
             rows = connection.execute(
