@@ -54,4 +54,4 @@ def let_go(run: toolshed.Run) -> None:
     durable._keeper._close()
     durable._keeper.lock.release()
     toolshed.run.durable._ALL.discard(durable)
-    run._durable = None
+    durable._control.keeps, durable.ended = None, True

@@ -107,8 +107,8 @@ def test_a_run_goes_on_to_its_goal_and_back_to_its_checkpoints(tmp_path):
     at_20 = bits(run.state)
     run.goto(30)
     run.save(wait=True)
-    run._goal = 50
-    run._say("paused")
+    run._control.goal = 50
+    run._control.say("paused")
     let_go(run)
 
     resumed = again(tmp_path)

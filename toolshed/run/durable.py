@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toolshed.checkpoints import Repository, Saving
 from toolshed.checkpoints.labels import check_tags
 from toolshed.checkpoints.lock import Lock
 from toolshed.errors import RunError, StoreError
+from toolshed.run.control import Control
 from toolshed.run.cursor import Cursor
+from toolshed.run.engine import Engine
+from toolshed.run.events import one_line, warn_of
 from toolshed.run.keeping import Keeper
 from toolshed.run.saves import KEEP_LAST, SAVED, START, Every, Saves
 from toolshed.state import describe_optimizer
 from toolshed.store import folders
 from toolshed.store.origin import code_version, machine
 
-if TYPE_CHECKING:
-    from toolshed.run.run import Run
-
 _LONGEST = 500  # characters of what data are called
+_PATIENCE = 5.0  # seconds that the end of the interpreter waits for a step
 
 
 class Durable:
     """Keeps a run on the disk.
 
     Args:
-      run: the run.
+      name: of the run.
+      engine: of the run.
+      control: of the run.
       folder: its directory.
       config: how it was made, as JSON can hold it.
       every: steps or time between two checkpoints that nobody asked for.
@@ -41,15 +45,19 @@ class Durable:
       origin: when the run was created and with what; found out where it is not given.
 
     Attributes:
+      name: of the run.
       folder: its directory.
       repository: its checkpoints.
       saves: makes them.
       pid: of the process that it belongs to; a forked one has nothing to write.
+      ended: whether the directory was given up.
     """
 
     def __init__(
         self,
-        run: Run,
+        name: str,
+        engine: Engine,
+        control: Control,
         folder: Path,
         config: Mapping[str, Any],
         every: Every,
@@ -58,42 +66,58 @@ class Durable:
         cursor: Cursor | None = None,
         origin: Mapping[str, Any] | None = None,
     ):
+        self.name = name
         self.folder = folder
         self.repository = Repository(folder / folders.CHECKPOINTS, keep_last=KEEP_LAST)
-        self._run = run
-        self._engine = run._engine
+        self.pid = os.getpid()
+        self.ended = False
+        self._engine = engine
+        self._control = control
         self._config = config
         self._origin = dict(origin or {})
-        self.pid = os.getpid()
-        self._shardings = [leaf.sharding for leaf in self._engine.live_state().params.values()]
+        self._shardings = [leaf.sharding for leaf in engine.live_state().params.values()]
         self._wanted = False
-        self._began = self._engine.timeline.segments["main"].start
-        publisher = run._publisher
-        self._keeper = Keeper(folder, lock, publisher, self._facts, cursor or Cursor())
-        self.saves = Saves(self.repository, self._keeper, publisher, every)
-        self._engine.turned = self._turned
-        self._engine.save_every = every if isinstance(every, int) else 0
+        self._began = engine.timeline.segments["main"].start
+        self._keeper = Keeper(folder, lock, engine.publisher, self._facts, cursor or Cursor())
+        self.saves = Saves(self.repository, self._keeper, engine.publisher, every)
+        engine.turned = self._turned
+        engine.save_every = every if isinstance(every, int) else 0
 
     def begin(self) -> None:
         """Takes the lock and begins to write.
 
         Raises:
           RepositoryLockedError: another process writes there.
-          OSError: nothing can be written there.
+          StoreError: nothing can be written there.
         """
-        self._keeper.begin()
+        try:
+            self._keeper.begin()
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StoreError(f"No run can be kept in {self.folder}: {reason}.") from error
         _ALL.add(self)
 
     def end(self) -> None:
-        """Writes what is left, and lets another run have the directory."""
+        """Writes what is left, and lets another run have the directory.
+
+        Raises:
+          RunError: the run trains.
+        """
+        if self._control.under_way is not None:
+            raise RunError(
+                f"{self.name} trains in this process. run.stop() and run.wait() first, or go on with that run"
+                " itself."
+            )
         _ALL.discard(self)
         self.saves.finish()
         self.repository.close()
         self._keeper.end()
+        self._control.keeps, self.ended = None, True
+        self._engine.tell("note", f"{self.folder.name} is kept by another run now; this one is kept nowhere")
 
     def finish(self) -> None:
         """Ends the training, and waits until all is written. Called at the end of the interpreter."""
-        training = self._run._under_way
+        training = self._control.under_way
         if training is not None:
             training.wish = "stop"
             training.over.wait(_PATIENCE)
@@ -102,28 +126,49 @@ class Durable:
 
     # --- in the run's thread
 
-    def after_step(self) -> None:
-        """Saves the state if it is time. Called at the end of each step."""
-        saves = self.saves
-        if (self._wanted or saves.is_due(self._engine.step)) and saves.by_itself(self._engine):
-            self._wanted = False
-
     def at_start(self) -> None:
         """Saves the state that the first step begins with."""
         if not self.saves.has_any:
-            self.saves.by_itself(self._engine, tags=(START,), always=True)
+            self._by_itself(tags=(START,), always=True)
+
+    def after_step(self) -> None:
+        """Saves the state if it is time."""
+        if self._wanted or self.saves.is_due(self._engine.step):
+            self._by_itself()
 
     def at_rest(self) -> None:
         """Saves the state that a training ended with, or that was changed by hand."""
-        self.saves.by_itself(self._engine, always=True)
-        self._wanted = False
+        self._by_itself(always=True)
+
+    def _by_itself(self, **how: Any) -> None:
+        try:
+            if self.saves.by_itself(self._engine, **how):
+                self._wanted = False
+        except Exception as error:  # training goes on, whatever it is
+            warn_of(error, "A checkpoint could not be made.")
+
+    def save(self, tag: str | None) -> Saving:
+        """Saves the present state because somebody wants it.
+
+        Raises:
+          CheckpointError: the tag is no word.
+        """
+        step, branch, control = self._engine.step, self._engine.timeline.current, self._control
+        tags = check_tags(SAVED if tag is None else tag)
+
+        def told(saving: Saving) -> None:
+            if saving.error is not None:
+                control.say(control.status, one_line(saving.error))
+                return
+            words = f"saved step {step:,}" + (f" as {tag!r}" if tag else "")
+            self._engine.publisher.event("saved", step, branch, words, tag=tag)
+            control.say(control.status, words)
+
+        control.say(control.status, f"saving step {step:,}")
+        return self.saves.save(self._engine, tags, told)
 
     def _turned(self) -> None:
         self._wanted = True
-
-    def save(self, tag: str | None, told: Callable[[Saving], None]) -> Saving:
-        """Saves the present state because somebody wants it."""
-        return self.saves.save(self._engine, check_tags(SAVED if tag is None else tag), told)
 
     # --- where the run stands, in any thread
 
@@ -134,18 +179,18 @@ class Durable:
                 "code": code_version(),
                 "environment": machine(self._shardings),
             }
-        progress = self._run.progress
-        segments = tuple(self._engine.timeline.segments.values())
+        engine, control = self._engine, self._control
+        segments = tuple(engine.timeline.segments.values())
         return {
             **self._origin,
-            "name": self._run.name,
+            "name": self.name,
             "config": self._config,
-            "status": progress.status,
-            "message": progress.message,
-            "step": progress.step,
-            "goal": progress.goal,
-            "conditions": self._run._conditions != (None, ()),
-            "elapsed": progress.elapsed,
+            "status": control.status,
+            "message": control.message,
+            "step": engine.step,
+            "goal": control.goal,
+            "conditions": control.has_conditions,
+            "elapsed": engine.elapsed,
             "began": self._began,
             "edits": {part.name: [list(edit) for edit in (*part.edits, *part.again)] for part in segments},
             "seen": time.time(),
@@ -154,7 +199,7 @@ class Durable:
         }
 
 
-def new_folder(store: str | os.PathLike[str], name: str | None) -> Path:
+def new_folder(store: str | os.PathLike[str], name: str) -> Path:
     """Makes the directory of a new run.
 
     Args:
@@ -166,7 +211,7 @@ def new_folder(store: str | os.PathLike[str], name: str | None) -> Path:
     """
     root = folders.check_root(store)
     try:
-        return folders.claim(root, name or "run")
+        return folders.claim(root, name)
     except OSError as error:
         raise StoreError(
             f"No run can be kept in {root}: {error.strerror or error}. Pass store= another directory, or"
@@ -174,9 +219,11 @@ def new_folder(store: str | os.PathLike[str], name: str | None) -> Path:
         ) from error
 
 
-def describe(run: Run, data: Any, eval_data: Any, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
+def describe(
+    engine: Engine, data: Any, eval_data: Any, seed: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """How a run was made, in words and numbers."""
-    trainer, state = run.trainer, run._engine.live_state()
+    trainer, state = engine.trainer, engine.live_state()
     return {
         "model": type(trainer.model).__name__,
         "parameters": sum(leaf.size for leaf in state.params.values()),
@@ -189,7 +236,7 @@ def describe(run: Run, data: Any, eval_data: Any, seed: int, options: Mapping[st
         "data": repr(data)[:_LONGEST],
         "eval_data": None if eval_data is None else repr(eval_data)[:_LONGEST],
         "seed": seed,
-        "options": {"eval_every": run._engine.window, **options},
+        "options": {"eval_every": engine.window, **options},
     }
 
 
@@ -201,20 +248,10 @@ def release(folder: Path) -> None:
     """
     for durable in list(_ALL):
         if durable.folder == folder and durable.pid == os.getpid():
-            if durable._run._under_way is not None:
-                raise RunError(
-                    f"{durable._run.name} trains in this process. run.stop() and run.wait() first, or go on"
-                    " with that run itself."
-                )
             durable.end()
-            durable._run._durable = None
-            durable._engine.tell(
-                "note", f"{folder.name} is kept by another run now; this one is kept nowhere"
-            )
 
 
 _ALL: weakref.WeakSet[Durable] = weakref.WeakSet()
-_PATIENCE = 5.0  # seconds that the end of the interpreter waits for a step
 
 
 def _finish_all() -> None:

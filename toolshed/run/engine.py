@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from toolshed.paths import describe
 from toolshed.run.edits import ModelChange, change_model, editable, set_values
 from toolshed.run.events import plain
 from toolshed.run.feed import Feed, examples_in
+from toolshed.run.parts import check_name
 from toolshed.run.publisher import OWN_NAMES, Pace, Publisher
 from toolshed.run.recording import recording_for
 from toolshed.run.replay import first_difference, first_leaf, is_whole
@@ -50,9 +51,10 @@ class Engine:
     Attributes:
       step: number of steps done.
       elapsed: seconds of training.
+      hyperparameters: what can be set, with the values that were last read, and the step of then.
       within: what it is in the middle of, in words; empty between two steps.
+      quick: the program of most steps.
       halts: set by any thread to have what is made again, or by hand, end after the present step.
-      found: called with the step and the first loss that is not finite, on the publishing thread.
       save_every: in every how many steps somebody may look at the state; 0 for whenever.
       turned: called when the state or its branch is another one, that did not come from a step.
     """
@@ -77,15 +79,16 @@ class Engine:
         self.window = window or (length if length and length >= 20 else 100)
         self.step = int(state.step)
         self.elapsed = 0.0
+        self.hyperparameters: tuple[dict[str, float], int] = {}, self.step
         self.within = ""
         self.halts = False
         self._snapshot_every = snapshot_every
         self._recording = recording_for(state, norms_every=norms_every)
         self._norms_every = self._recording.norms_every
         self._measuring = trainer.build_step(fields=(), donate=True, record=self._recording.scalars)
-        self._quick = trainer.build_step(fields=(), donate=True, record=self._recording.between)
+        self.quick = trainer.build_step(fields=(), donate=True, record=self._recording.between)
         self._careful = trainer.build_step()
-        self._tape = self._quick.tape()
+        self._tape = self.quick.tape()
         self._stepper = Stepper(state)
         first = Snapshot(self.step, state, self.feed.position, 0, True, size_of(state))
         self.timeline = Timeline(first, device_budget=device_budget, host_budget=host_budget)
@@ -97,6 +100,7 @@ class Engine:
         self._next_flush = self._next_snapshot = 0.0
         self._started = 0.0
         self._together = 1  # steps in a call, at the most; set by how long they take
+        self.read_hyperparameters()
 
     # --- the state ----------------------------------------------------------------------------------
 
@@ -108,9 +112,10 @@ class Engine:
         """The same, in memory that the next step takes."""
         return self._stepper.state
 
-    def hyperparameters(self) -> dict[str, float]:
-        """What can be set, and its value now. Waits for the device."""
-        return {name: float(value) for name, value in editable(self._stepper.state).items()}
+    def read_hyperparameters(self) -> None:
+        """Reads what can be set. Waits for the device."""
+        found = editable(self._stepper.state)
+        self.hyperparameters = {name: float(value) for name, value in found.items()}, self.step
 
     @property
     def own_names(self) -> frozenset[str]:
@@ -139,15 +144,13 @@ class Engine:
         here = self.timeline.here
         if self.step < here.head:
             here = self._leave_the_past()
-        if here.again:
-            self._edit_again(here)
-        anew = self.step % self.window == 0
+        self._edit_again(here)
         self.within = "reading its data"
         try:
             batches = self.feed.take_some(self._at_once(self._together, self.step, goal))
             self.within = "a step"
             try:
-                self._stepper(self._step_for(self.step), batches, self._tape, anew=anew)
+                self.make(self._stepper, self.step, batches, self._tape)
             except BaseException:
                 self.feed.give_back()
                 raise
@@ -164,7 +167,7 @@ class Engine:
         if most == 1:
             return 1
         rhythms = [self.window, self._snapshot_every or self.window, self.save_every or self.window]
-        if self._measuring is not self._quick:
+        if self._measuring is not self.quick:
             if number % self._norms_every == 0:
                 return 1
             rhythms.append(self._norms_every)
@@ -172,9 +175,13 @@ class Engine:
         room += [edit.step - number for edit in self.timeline.here.again if edit.step > number]
         return min(most, *room, *([] if goal is None else [goal - number]))
 
+    def make(self, stepper: Stepper, number: int, batches: Sequence[Any], tape: Tape) -> None:
+        """The steps from a number on, one for each batch, from any state."""
+        stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
+
     def _step_for(self, number: int) -> TrainStep:
         """The program that makes a step; it follows from the step's number alone."""
-        return self._quick if number % self._norms_every else self._measuring
+        return self.quick if number % self._norms_every else self._measuring
 
     def step_by_hand(self) -> Context:
         """One step, with everything that it knew."""
@@ -204,6 +211,8 @@ class Engine:
     def begin_training(self) -> None:
         """Starts the clock."""
         self._started = time.monotonic()
+        self._counted = self.step
+        self.publisher.begin(Pace(self.step, self._examples, self.elapsed))
         self._next_flush = self._started
         self._next_snapshot = self._started + _SNAPSHOT_EVERY
 
@@ -234,7 +243,6 @@ class Engine:
         self.elapsed += time.monotonic() - self._started
         self.flush()
         self._tell_pace()
-        self.publisher.rest()
 
     def _tell_pace(self) -> None:
         self._examples += (self.step - self._counted) * examples_in(self._batch)
@@ -286,6 +294,7 @@ class Engine:
             raise StateError(f"Expected a watch to give a TrainState or None, got {describe(state)}.")
         self._stepper = Stepper(state)
         self.take_snapshot(pinned=True)
+        self.read_hyperparameters()
         self.turned()
 
     # --- back and forth -----------------------------------------------------------------------------
@@ -305,33 +314,44 @@ class Engine:
         self.step = self._counted = step
         self.timeline.current = part.name
         self.publisher.switch(part.name)
+        self.read_hyperparameters()
         self.tell("moved", f"went from step {left:,} to step {step:,}", **{"from": left, "to": step})
         self.turned()
 
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew. Moves nothing."""
+        return self.look_at(step, branch, self._careful.observe)
+
+    def look_at(self, step: int, branch: str | None, look: Callable[[TrainState, Any], Any]) -> Any:
+        """``look(state, batch)`` of the step which led to ``step``. Moves nothing."""
         part = self.timeline.owner(step, branch)
         while step == part.start and part.parent is not None:  # the step that led there is the parent's
             part = self.timeline.owner(step, part.parent)
         if step <= part.start:
             raise RunError(f"This run begins at step {part.start:,}; no step of it led there.")
+        with self.aside("looking at another step"):
+            before = self._replay(part, step - 1)
+            if (step - 1) % self.window == 0:
+                before.reset_metrics()
+            return look(before.copy(), self.feed.take())
+
+    @contextlib.contextmanager
+    def aside(self, what: str) -> Iterator[None]:
+        """Something that reads the data, and after which all is as it was."""
         self.feed.check_goes_back()
         self.flush()
-        position = self.feed.position
+        start, position = time.monotonic(), self.feed.position
         try:
-            with self._inside("looking at another step"):
-                before = self._replay(part, step - 1)
-                if (step - 1) % self.window == 0:
-                    before.reset_metrics()
-                return self._careful.observe(before.copy(), self.feed.take())
+            with self._inside(what):
+                yield
         finally:
             self.feed.restore(position)
+            self._started += time.monotonic() - start  # its time is not that of the steps
 
     def fork(self, name: str | None) -> str:
         """Begins a branch here, and gives its name."""
         name = self.timeline.free_name(self.timeline.current) if name is None else name
-        if not isinstance(name, str) or not name.strip() or len(name.splitlines()) > 1:
-            raise RunError(f"A branch is to be called {name!r}; expected a name in one line.")
+        check_name("A branch", name)
         if name in self.timeline.segments:
             raise RunError(f"There is a branch {name!r} already; choose another name.")
         self.flush()
@@ -351,7 +371,7 @@ class Engine:
     def _replay(self, part: Segment, step: int) -> Stepper:
         """The state at a step, made again from the snapshot before it; the feed stands behind it."""
         snapshot = self.timeline.nearest(part, step)
-        tape = self._quick.tape()
+        tape = self.quick.tape()
         stepper = None
         for _, stepper in self._again(part, snapshot, step, tape):  # noqa: B007
             self.check_halt()
@@ -382,7 +402,7 @@ class Engine:
                 return
             end = min([step, *(edit.step for edit in edits if edit.step > number)])
             batches = self.feed.take_some(self._at_once(1 if one_by_one else stepper.most, number, end))
-            stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
+            self.make(stepper, number, batches, tape)
             number += len(batches)
 
     def _compare(self, part: Segment, blocks: list[Any], snapshot: Snapshot | Kept, step: int) -> None:
@@ -407,7 +427,7 @@ class Engine:
         if not later or later[0].pinned:
             return ""
         position = self.feed.position
-        stepper = self._make_again(part, snapshot, later[0].step, self._quick.tape())
+        stepper = self._make_again(part, snapshot, later[0].step, self.quick.tape())
         self.feed.restore(position)
         path = first_leaf(later[0].state, stepper.state)
         return "" if path is None else f" By step {later[0].step:,} the first leaf that differs is {path}."
@@ -423,14 +443,17 @@ class Engine:
         part = self.timeline.here
         part.snapshots = [kept for kept in part.snapshots if is_whole(lambda kept=kept: kept.state)]
         snapshot = self.timeline.nearest(part, self.step)
-        done, tape = snapshot.step, self._quick.tape()
+        done, tape = snapshot.step, self.quick.tape()
         if self.feed.goes_back:
+            self.publisher.finish()  # what was recorded after the last values that are written may be lost
+            written = max(part.start, self.publisher.last_step(part.name))
+            snapshot = self.timeline.nearest(part, min(self.step, written))
             done = self._last_whole(part, snapshot)
             self._stepper = self._make_again(part, snapshot, done, tape)
         else:
             self._stepper = Stepper(snapshot.on_device)
         self.step = self._counted = done
-        self._tape = self._quick.tape()
+        self._tape = self.quick.tape()
         self.publisher.missing_rows(tape.take(), self._recording, self.found)
         part.head = max(done, self.publisher.last_step(part.name))
 
@@ -438,7 +461,7 @@ class Engine:
         """The last step up to the present one whose state can be made."""
         done = snapshot.step
         try:
-            tape = self._quick.tape()
+            tape = self.quick.tape()
             for number, stepper in self._again(part, snapshot, self.step, tape, one_by_one=True):
                 jax.block_until_ready(stepper.state)
                 done = number
@@ -462,6 +485,7 @@ class Engine:
             old = float(before[name])
             words = f"{name}: {old:.6g} → {new:.6g}"
             self.tell("edited", words, name=name, old=plain(old), new=plain(new))
+        self.read_hyperparameters()
 
     def _edit_again(self, here: Segment) -> None:
         """Makes the edits again that were made here before the run was attached to."""

@@ -16,7 +16,8 @@ from toolshed.training.lookahead import Lookahead
 class Feed:
     """Gives batch after batch, epoch after epoch.
 
-    The stream belongs to the run from then on: whoever else iterates it moves the run's position.
+    A stream that can go back is read from where it is, with a position of the feed's own. One that cannot
+    belongs to the feed from then on.
 
     Args:
       data: a stream, a loader, a list or another iterable of batches.
@@ -25,7 +26,7 @@ class Feed:
     def __init__(self, data: Any):
         if not isinstance(data, Stream):
             data = stream(data)
-        self._stream: Stream = data
+        self._stream: Stream = data.copy() if data.goes_back else data
         self._reader: Iterator[Any] | None = None
         self._ahead = Lookahead(self._read)
 

@@ -51,9 +51,11 @@ def resume(run: Run, folder: Path, lock: Lock, content: Content, place: Place | 
     run._publisher.history, run._publisher.listeners.kept = history, events_of(records)
     engine.elapsed = place.elapsed
     _lay_out(run, Repository(folder / folders.CHECKPOINTS), content, place, edits)
-    run._read_hyperparameters()
+    engine.read_hyperparameters()
     durable = Durable(
-        run,
+        run.name,
+        engine,
+        run._control,
         folder,
         dict_in(content.facts, "config"),
         every,
@@ -166,5 +168,5 @@ def _say_where(run: Run, content: Content, branch: str) -> None:
         words += f"; the {last - step:,} steps after it are made again"
     run._engine.tell("note", words)
     open_end = isinstance(goal, int) and goal > step and not content.facts.get("conditions")
-    run._goal = goal if open_end else None
-    run._say("paused" if open_end else "ready", words)
+    run._control.goal = goal if open_end else None
+    run._control.say("paused" if open_end else "ready", words)

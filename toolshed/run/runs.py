@@ -13,7 +13,7 @@ from toolshed.run.cursor import NEWEST
 from toolshed.run.run import Run
 from toolshed.run.saved import SavedRun
 from toolshed.store import DEFAULT, folders
-from toolshed.views import overlay, tables
+from toolshed.views import compare_curves, tables
 
 _ROWS = 30
 _WORDS = ("run", "status", "begun (UTC)", "code", "damage")
@@ -169,4 +169,4 @@ def compare_runs(
         label: {name: history.series(name) for name in wanted if name in history.names}
         for label, history in chosen.items()
     }
-    return overlay(lines, log=log, smoothing=smoothing, dark=dark)
+    return compare_curves(lines, log=log, smoothing=smoothing, dark=dark)

@@ -99,6 +99,11 @@ class Serial:
         """Whether there are jobs that nobody has begun."""
         return bool(self._jobs)
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs nobody has begun."""
+        return len(self._jobs)
+
     def is_here(self) -> bool:
         """Whether the caller is this thread."""
         return threading.current_thread() is self._thread

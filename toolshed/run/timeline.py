@@ -136,8 +136,8 @@ class Timeline:
     Args:
       first: the snapshot that it begins with.
       device_budget: bytes that snapshots may take on the device.
-      host_budget: bytes that those moved to the host may take; where the device is the host's own CPU,
-        moving would save nothing, and the older of them are thinned out at once.
+      host_budget: bytes that those moved to the host may take. None are moved where the device is the
+        host's own CPU, for it would save nothing; the older of them are thinned out at once.
 
     Snapshots are thinned out so that they lie the denser the newer they are. Those that are pinned stay,
     whatever the budgets.
@@ -145,7 +145,7 @@ class Timeline:
 
     def __init__(self, first: Snapshot, *, device_budget: int, host_budget: int):
         self.device_budget = device_budget
-        self.host_budget = host_budget
+        self.host_budget = 0 if _is_on_cpu(first.state) else host_budget
         self.current = "main"
         self.segments = {"main": Segment("main", None, first.step, first.step, [], [first])}
 
@@ -158,6 +158,11 @@ class Timeline:
     def nbytes(self) -> int:
         """Bytes of all snapshots, wherever they lie."""
         return sum(snapshot.nbytes for snapshot in self._everything())
+
+    @property
+    def budget(self) -> int:
+        """Bytes that all snapshots may take."""
+        return self.device_budget + self.host_budget
 
     @property
     def device_bytes(self) -> int:
@@ -278,13 +283,14 @@ class Timeline:
             lines.append(
                 f"{mark} {part.name}: {origin} to {part.head:,}; {len(part.edits)} edits; snapshots at {more}"
             )
-        total = f"{self.nbytes / 1e6:,.1f} of {(self.device_budget + self.host_budget) / 1e6:,.0f} MB"
+        total = f"{self.nbytes / 1e6:,.1f} of {self.budget / 1e6:,.0f} MB"
         return "\n".join(["Timeline", *lines, f"  snapshots take {total}"])
 
 
 def size_of(state: TrainState) -> int:
     """Bytes of what a step changes in a state."""
-    changing = (state.params, state.opt_state, state.model_state, state.loss_fn_state)
+    metrics = None if state.metrics is None else state.metrics.states
+    changing = (state.params, state.opt_state, state.model_state, state.loss_fn_state, metrics)
     return sum(leaf.nbytes for leaf in jax.tree.leaves(changing) if hasattr(leaf, "nbytes"))
 
 

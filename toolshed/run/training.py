@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from toolshed.run.until import Condition
 from toolshed.state import TrainState
 from toolshed.training import EarlyStop
 from toolshed.training.watches import Monitor, Watch
+
+_NAP = 0.001  # seconds
 
 
 class Ending(NamedTuple):
@@ -115,6 +118,7 @@ class Training:
         """What is done at the end of a window; whether training ends with it."""
         engine = self._engine
         engine.end_window()
+        self._let_values_be_written()
         values: dict[str, float] = {}
         if self._eval_data is not None:
             self.is_evaluating = True
@@ -130,6 +134,13 @@ class Training:
             if changed is not None:
                 engine.replace(changed)
         return self._until is not None and bool(self._until(engine.step, values))
+
+    def _let_values_be_written(self) -> None:
+        """Waits where metrics take longer than the steps, so that few of them are kept in memory."""
+        while self._engine.publisher.is_behind and self.wish is None:
+            if self._is_waiting():
+                self._serve()
+            time.sleep(_NAP)
 
 
 def start_watches(watches: Sequence[Watch], state: TrainState, eval_data: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from toolshed.errors import ToolshedError
-from toolshed.views import overlay
+from toolshed.views import compare_curves
 
 STEPS = np.arange(1, 6)
 
@@ -20,7 +20,7 @@ def line(height: float) -> tuple[np.ndarray, np.ndarray]:
 def test_each_run_has_the_same_look_in_each_panel_and_none_has_another_s():
     runs = {f"run {n}": {"train/loss": line(n), "eval/loss": line(-n)} for n in range(9)}
     runs["run 3"].pop("eval/loss")
-    figure = overlay(runs)
+    figure = compare_curves(runs)
     first, second = figure.axes
     looks = [(one.get_color(), one.get_linestyle()) for one in first.lines]
     assert len(set(looks)) == 9
@@ -29,12 +29,12 @@ def test_each_run_has_the_same_look_in_each_panel_and_none_has_another_s():
 
 
 def test_names_are_text():
-    figure = overlay({"$x^2$ <b>": {"a": line(1.0)}})
+    figure = compare_curves({"$x^2$ <b>": {"a": line(1.0)}})
     figure.savefig(io.BytesIO())
     assert figure.legends[0].get_texts()[0].get_text() == r"\$x^2\$ <b>"
 
 
 def test_nothing_in_common_is_said_and_nonsense_refused():
-    assert overlay({}).axes[0].texts[0].get_text() == "no values in common"
+    assert compare_curves({}).axes[0].texts[0].get_text() == "no values in common"
     with pytest.raises(ToolshedError, match=r"smoothing=1\.0; expected a number from 0 to below 1"):
-        overlay({}, smoothing=1.0)
+        compare_curves({}, smoothing=1.0)

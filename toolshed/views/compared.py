@@ -1,4 +1,4 @@
-"""Overlay: several runs as one matplotlib figure, a panel for each value and a line for each run."""
+"""Compared: several runs as one matplotlib figure, a panel for each value and a line for each run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = len(_COLORS) * len(_STYLES)
 """Runs that can be told apart."""
 
 
-def overlay(
+def compare_curves(
     runs: Mapping[str, Mapping[str, Points]],
     *,
     log: bool | Collection[str] = False,

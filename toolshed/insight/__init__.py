@@ -1,0 +1,32 @@
+"""Questions about a state or a step, answered with numbers; nothing is drawn and nothing changes."""
+
+from toolshed.insight.activity import FLAT as FLAT
+from toolshed.insight.activity import Activation as Activation
+from toolshed.insight.activity import Activations as Activations
+from toolshed.insight.activity import activations as activations
+from toolshed.insight.autopsy import Autopsy as Autopsy
+from toolshed.insight.autopsy import Fault as Fault
+from toolshed.insight.autopsy import Iteration as Iteration
+from toolshed.insight.autopsy import Operand as Operand
+from toolshed.insight.curvature import Eigenvalue as Eigenvalue
+from toolshed.insight.curvature import Trace as Trace
+from toolshed.insight.curvature import hessian_trace as hessian_trace
+from toolshed.insight.curvature import hessian_vector_product as hessian_vector_product
+from toolshed.insight.curvature import top_eigenvalue as top_eigenvalue
+from toolshed.insight.difference import LeafDifference as LeafDifference
+from toolshed.insight.difference import TreeDifference as TreeDifference
+from toolshed.insight.difference import tree_diff as tree_diff
+from toolshed.insight.noise import GradientNoise as GradientNoise
+from toolshed.insight.noise import gradient_noise as gradient_noise
+from toolshed.insight.nonfinite import first_nonfinite as first_nonfinite
+from toolshed.insight.objectives import Objective as Objective
+from toolshed.insight.objectives import objective as objective
+from toolshed.insight.source import Source as Source
+from toolshed.insight.statistics import LeafStatistics as LeafStatistics
+from toolshed.insight.statistics import leaf_statistics as leaf_statistics
+from toolshed.insight.summary import HISTOGRAM_EDGES as HISTOGRAM_EDGES
+from toolshed.insight.summary import LeafSummary as LeafSummary
+from toolshed.insight.summary import combine as combine
+from toolshed.insight.updates import cosine_similarity as cosine_similarity
+from toolshed.insight.updates import optimizer_moments as optimizer_moments
+from toolshed.insight.updates import update_ratio as update_ratio
