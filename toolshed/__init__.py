@@ -15,7 +15,9 @@ from toolshed import models as models
 from toolshed import views as views
 from toolshed.models.capture import capture as capture
 from toolshed.run import Run as Run
+from toolshed.run import lr_find as lr_find
 from toolshed.run import until as until
+from toolshed.run import what_if as what_if
 from toolshed.state import TrainState as TrainState
 from toolshed.taps import tap as tap
 from toolshed.training import Context as Context

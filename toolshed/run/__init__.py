@@ -3,8 +3,12 @@
 from toolshed.run.branches import Branch as Branch
 from toolshed.run.edits import ModelChange as ModelChange
 from toolshed.run.events import Event as Event
+from toolshed.run.futures import Futures as Futures
+from toolshed.run.futures import what_if as what_if
 from toolshed.run.history import History as History
 from toolshed.run.progress import Progress as Progress
+from toolshed.run.rates import LearningRates as LearningRates
+from toolshed.run.rates import lr_find as lr_find
 from toolshed.run.run import Run as Run
 from toolshed.run.timeline import Timeline as Timeline
 from toolshed.run.track import Series as Series

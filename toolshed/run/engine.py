@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -139,13 +139,12 @@ class Engine:
         here = self.timeline.here
         if self.step < here.head:
             here = self._leave_the_past()
-        anew = self.step % self.window == 0
         self.within = "reading its data"
         try:
             batches = self.feed.take_some(self._at_once(self._together, self.step, goal))
             self.within = "a step"
             try:
-                self._stepper(self._step_for(self.step), batches, self._tape, anew=anew)
+                self.make(self._stepper, self.step, batches, self._tape)
             except BaseException:
                 self.feed.give_back()
                 raise
@@ -162,12 +161,27 @@ class Engine:
         if most == 1:
             return 1
         rhythms = [self.window, self._snapshot_every or self.window]
-        if self._measuring is not self._quick:
+        if self._measuring is not self.quick:
             if number % self._norms_every == 0:
                 return 1
             rhythms.append(self._norms_every)
         room = [every - number % every for every in rhythms]
         return min(most, *room, *([] if goal is None else [goal - number]))
+
+<<<<<<< HEAD
+    def make(self, stepper: Stepper, number: int, batches: list[Any], tape: Tape) -> None:
+        """The steps from a number on, of any state."""
+        stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
+
+    @property
+    def quick(self) -> TrainStep:
+        """The program of most steps."""
+        return self._quick
+=======
+    def make(self, stepper: Stepper, number: int, batches: Sequence[Any], tape: Tape) -> None:
+        """The steps from a number on, one for each batch, from any state."""
+        stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
+>>>>>>> main
 
     def _step_for(self, number: int) -> TrainStep:
         """The program that makes a step; it follows from the step's number alone."""
@@ -312,22 +326,37 @@ class Engine:
 
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew. Moves nothing."""
+        return self.look_at(step, branch, self._careful.observe)
+
+    def look_at(self, step: int, branch: str | None, look: Callable[[TrainState, Any], Any]) -> Any:
+        """``look(state, batch)`` of the step which led to ``step``. Moves nothing."""
         part = self.timeline.owner(step, branch)
         while step == part.start and part.parent is not None:  # the step that led there is the parent's
             part = self.timeline.owner(step, part.parent)
         if step <= part.start:
             raise RunError(f"This run begins at step {part.start:,}; no step of it led there.")
+        with self.aside("looking at another step"):
+            before = self._replay(part, step - 1)
+            if (step - 1) % self.window == 0:
+                before.reset_metrics()
+            return look(before.copy(), self.feed.take())
+
+    def made_again(self, step: int) -> TrainState:
+        """The state at a step of the present branch; the feed stands behind it."""
+        return self._replay(self.timeline.owner(step), step).state
+
+    @contextlib.contextmanager
+    def aside(self, what: str) -> Iterator[None]:
+        """Something that reads the data, and after which all is as it was."""
         self.feed.check_goes_back()
         self.flush()
-        position = self.feed.position
+        start, position = time.monotonic(), self.feed.position
         try:
-            with self._inside("looking at another step"):
-                before = self._replay(part, step - 1)
-                if (step - 1) % self.window == 0:
-                    before.reset_metrics()
-                return self._careful.observe(before.copy(), self.feed.take())
+            with self._inside(what):
+                yield
         finally:
             self.feed.restore(position)
+            self._started += time.monotonic() - start  # its time is not that of the steps
 
     def fork(self, name: str | None) -> str:
         """Begins a branch here, and gives its name."""
@@ -351,7 +380,11 @@ class Engine:
     def _replay(self, part: Segment, step: int) -> Stepper:
         """The state at a step, made again from the snapshot before it; the feed stands behind it."""
         snapshot = self.timeline.nearest(part, step)
+<<<<<<< HEAD
         tape = self._quick.tape()
+=======
+        tape = self.quick.tape()
+>>>>>>> main
         stepper = None
         for _, stepper in self._again(part, snapshot, step, tape):  # noqa: B007
             self.check_halt()
@@ -382,7 +415,7 @@ class Engine:
                 return
             end = min([step, *(edit.step for edit in edits if edit.step > number)])
             batches = self.feed.take_some(self._at_once(1 if one_by_one else stepper.most, number, end))
-            stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
+            self.make(stepper, number, batches, tape)
             number += len(batches)
 
     def _compare(self, part: Segment, blocks: list[Any], snapshot: Snapshot, step: int) -> None:
@@ -443,7 +476,11 @@ class Engine:
         """The last step up to the present one whose state can be made."""
         done = snapshot.step
         try:
+<<<<<<< HEAD
             tape = self._quick.tape()
+=======
+            tape = self.quick.tape()
+>>>>>>> main
             for number, stepper in self._again(part, snapshot, self.step, tape, one_by_one=True):
                 jax.block_until_ready(stepper.state)
                 done = number

@@ -221,7 +221,7 @@ class History:
         log: bool | Collection[str] = False,
         smoothing: float = 0.0,
         marks: Iterable[Mark] = (),
-        dark: bool = False,
+        dark: bool | None = None,
     ) -> Any:
         """The current line as a matplotlib Figure, other branches faintly: `toolshed.views.curves`.
 
@@ -231,7 +231,7 @@ class History:
           log: log scale for all panels, or the titles of those that are to have one.
           smoothing: from 0 to below 1; the line as it was logged stays faintly visible.
           marks: what happened when. The beginnings of the line's branches are added.
-          dark: for a dark ground.
+          dark: for a dark ground; by default as the notebook's theme is.
 
         Raises:
           HistoryError: there is no such name.

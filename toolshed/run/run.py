@@ -10,6 +10,7 @@ from typing import Any
 from toolshed import paths
 from toolshed.errors import RunError
 from toolshed.gradients import GradientStrategy, backprop
+from toolshed.insight import Autopsy, first_nonfinite
 from toolshed.metrics import Collection
 from toolshed.run import place
 from toolshed.run.buttons import press
@@ -65,7 +66,8 @@ class Run:
       snapshot_every: steps between two snapshots; None for about one a second.
       snapshot_bytes: memory for snapshots on the device. On an accelerator older ones move to the host, up
         to four times as many; then they are thinned out.
-      check_finite: whether to stop when a loss is NaN or infinite.
+      check_finite: whether to stop when a loss is NaN or infinite, and to go back to the last state before
+        with no such value.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, toolshed
@@ -195,7 +197,9 @@ class Run:
             goal=goal,
             epoch=engine.step / length if length else None,
             elapsed=engine.elapsed,
-            remaining=max(goal - engine.step, 0) / speed if goal is not None and speed else None,
+            remaining=(goal - engine.step) / speed
+            if goal is not None and engine.step < goal and speed
+            else None,
             steps_per_second=speed,
             examples_per_second=publisher.examples_per_second,
             device_bytes=publisher.device_bytes,
@@ -378,6 +382,41 @@ class Run:
         step = whole_number("step", step, 1)
         return self._control.ask(lambda: self._engine.explain(step, branch), moves=True)
 
+    def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
+        """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
+
+        Takes seconds, for the step is run operation by operation; a training in the background waits.
+        Moves nothing.
+
+        Args:
+          step: the one that led to this step; by default the one that the run stopped at and went back from.
+          branch: on the way to which branch; None for the present one.
+
+        Raises:
+          RunError: there is no such step, or none has stopped the run.
+        """
+        if step is None:
+            if self._control.to_blame is None:
+                raise RunError(
+                    "No value that is not finite has stopped this run. run.autopsy(step) looks into any step."
+                )
+            step, branch = self._control.to_blame
+        number = whole_number("step", step, 1)
+
+        def look(state: TrainState, batch: Any) -> Autopsy:
+            return first_nonfinite(self.trainer, state, batch)
+
+        return self._control.ask(lambda: self._engine.look_at(number, branch, look), moves=True)
+
+    def _aside(self, fn: Callable[[Engine], Any]) -> Any:
+        """``fn(engine)`` of something that reads the data, and after which all is as it was."""
+
+        def experiment() -> Any:
+            with self._engine.aside("an experiment"):
+                return fn(self._engine)
+
+        return self._control.ask(experiment, moves=True)
+
     # --- edits --------------------------------------------------------------------------------------
 
     def edit(self, **values: float) -> None:
@@ -437,6 +476,18 @@ class Run:
             self._context = (*here, engine.explain(engine.step))
         return self._context[2]
 
+<<<<<<< HEAD
+=======
+    def _aside(self, fn: Callable[[Engine], Any]) -> Any:
+        """``fn(engine)`` of something that reads the data, and after which all is as it was."""
+
+        def experiment() -> Any:
+            with self._engine.aside("an experiment"):
+                return fn(self._engine)
+
+        return self._control.ask(experiment, moves=True)
+
+>>>>>>> main
     def _edit(self, values: Mapping[str, Any]) -> None:
         self._engine.edit(values)
         self._control.say(self._control.status, self._control.message)

@@ -47,7 +47,7 @@ class Stepper:
         if _bytes_of(values) <= _SMALL_STATE and is_on_one_device(values):
             self.most = _AT_ONCE
             self._packing = self._packing or Packing(values, together=1)
-        self._state = _copy(state)
+        self._state = copied(state)
         self._packed: tuple[Packed, Any] | None = None
         if self._packing is not None:
             self._packed = (self._packing.pack(_values(self._state)), _rest(self._state))
@@ -71,7 +71,7 @@ class Stepper:
 
     def copy(self) -> TrainState:
         """The state after the last completed step, in memory that no step will use."""
-        return _copy(self.state)
+        return copied(self.state)
 
     def reset_metrics(self) -> None:
         """Has the metrics begin anew."""
@@ -145,7 +145,7 @@ def _rest(state: TrainState) -> tuple[Any, Any, Any]:
     return state.step, state.loss_fn_state, None if state.metrics is None else state.metrics.states
 
 
-def _copy(state: TrainState) -> TrainState:
+def copied(state: TrainState) -> TrainState:
     """The state with copies of whatever a step changes; the skeleton is shared."""
     changed = {
         "step": state.step,

@@ -1,5 +1,6 @@
 """Renderings: how states, contexts, trees and curves look in a notebook."""
 
+from toolshed.views import figures as figures
 from toolshed.views.comparison import compare as compare
 from toolshed.views.curves import Mark as Mark
 from toolshed.views.curves import curves as curves

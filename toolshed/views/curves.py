@@ -9,7 +9,7 @@ import numpy as np
 
 from toolshed.errors import ToolshedError
 from toolshed.views.lines import Points, alone, outline, smoothed, spread, stride_of
-from toolshed.views.look import DARK, KINDS, LIGHT, Look, canvas, dress, explain, scale
+from toolshed.views.look import DARK, KINDS, LIGHT, Look, canvas, dress, explain, scale, themed
 from toolshed.views.panels import Panel, arrange, printable, split_of
 
 MOST_NOTES = 10
@@ -30,6 +30,7 @@ class Mark(NamedTuple):
     text: str = ""
 
 
+@themed
 def curves(
     series: Mapping[str, Points],
     *,
@@ -37,7 +38,7 @@ def curves(
     others: Mapping[str, Sequence[Points]] | None = None,
     log: bool | Collection[str] = False,
     smoothing: float = 0.0,
-    dark: bool = False,
+    dark: bool | None = None,
 ) -> Any:
     """A matplotlib Figure with a panel for each metric: train and eval together, marks across all.
 
@@ -53,7 +54,7 @@ def curves(
       log: log scale for all panels, or the titles of those that are to have one.
       smoothing: from 0 to below 1, the weight in `smooth`, with a panel's most frequent line as stride; the
         line as it was logged stays faintly visible.
-      dark: for a dark ground.
+      dark: for a dark ground; by default for a light one, and in a notebook as its theme is.
 
     Raises:
       ToolshedError: ``smoothing`` is no such number.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -59,13 +61,23 @@ KINDS: dict[str, tuple[str, str, Any]] = {
 """Each kind of mark: its name in the legend, which colour of the `Look` it has, and its line style."""
 
 
+_Draw = TypeVar("_Draw", bound=Callable[..., Any])
+_FOLLOWS = (
+    '<style>body[data-jp-theme-light="false"] .{place}{{content:url(data:image/png;base64,{dark})}}</style>'
+    '<img class="{place}" width="{width}" height="{height}" alt="figure"'
+    ' src="data:image/png;base64,{light}">'
+)
+
+
 @functools.cache
 def _figure_class() -> Any:
     """A Figure that shows itself in a notebook, whether or not pyplot was ever imported."""
     from matplotlib.figure import Figure
 
     class CurvesFigure(Figure):
-        """A matplotlib Figure."""
+        """A matplotlib Figure. In a notebook with a dark theme its twin for dark ground is shown."""
+
+        in_dark: Callable[[], Any] | None = None
 
         def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
             data = io.BytesIO()
@@ -73,7 +85,52 @@ def _figure_class() -> Any:
             width, height = (round(96 * inches) for inches in self.get_size_inches())
             return data.getvalue(), {"width": width, "height": height}
 
+        def _repr_html_(self) -> str | None:
+            if self.in_dark is None:
+                return None
+            light, size = self._repr_png_()
+            pictures = {"light": light, "dark": self.in_dark()._repr_png_()[0]}
+            texts = {name: base64.b64encode(data).decode() for name, data in pictures.items()}
+            return _FOLLOWS.format(place=f"toolshed-{uuid.uuid4().hex[:8]}", **size, **texts)
+
     return CurvesFigure
+
+
+def themed(draw: _Draw) -> _Draw:
+    """Lets a function that draws with ``dark=`` leave it to the notebook: ``dark=None`` follows its theme.
+
+    What is saved then is for light ground.
+    """
+
+    @functools.wraps(draw)
+    def either(*arguments: Any, dark: bool | None = None, **options: Any) -> Any:
+        figure = draw(*arguments, dark=bool(dark), **options)
+        if dark is None:
+            figure.in_dark = lambda: draw(*arguments, dark=True, **options)
+        return figure
+
+    return either  # type: ignore[return-value]
+
+
+def sheet(width: float, height: float, look: Look) -> tuple[Any, Any]:
+    """A figure of one drawing, in inches, with its axes: light rules, and no box."""
+    figure = _figure_class()(figsize=(width, height), layout="constrained", facecolor=look.ground)
+    axes = figure.add_subplot()
+    axes.set_facecolor(look.ground)
+    axes.grid(True, color=look.grid, lw=0.7)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set(color=look.faint, lw=0.8)
+    axes.tick_params(which="both", labelsize=7.5, labelcolor=look.ink, color=look.faint, length=0)
+    return figure, axes
+
+
+def name_axes(axes: Any, look: Look, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Writes a title on the left, and what the axes are; text, never mathematics."""
+    axes.set_title(printable(title, 90), loc="left", fontsize=9, color=look.ink, parse_math=False)
+    axes.set_xlabel(printable(x, 90), fontsize=7.5, color=look.ink, parse_math=False)
+    axes.set_ylabel(printable(y, 60), fontsize=7.5, color=look.ink, parse_math=False)
 
 
 def canvas(count: int, notes: int, look: Look) -> tuple[Any, list[Any]]:

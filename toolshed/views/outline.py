@@ -231,7 +231,8 @@ def _inside(value: Any) -> list[tuple[str, Any]] | None:
         names = [field.name for field in dataclasses.fields(value) if field.name != "optimizer_def"]
         return [(name, getattr(value, name)) for name in names]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return list(zip(getattr(value, "_fields"), value, strict=True))
+        names: Any = getattr(value, "_fields", ())
+        return list(zip(names, value, strict=True))
     if isinstance(value, (list, tuple)):
         return [(str(index), child) for index, child in enumerate(value)]
     try:

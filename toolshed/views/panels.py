@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from os.path import commonpath
 from typing import NamedTuple
 
 SPLITS = ("train", "eval")
@@ -95,6 +96,15 @@ def printable(text: str, limit: int | None = None) -> str:
         return text
     end = (limit - 1) // 2
     return f"{text[: limit - 1 - end]}…{text[len(text) - end :]}"
+
+
+def common_start(names: Sequence[str]) -> int:
+    """How many characters all paths begin with, up to a ``/``: what need not be written on each line.
+
+    >>> common_start(["model/a/w", "model/b/w"])
+    6
+    """
+    return commonpath(list(names)).rfind("/") + 1 if len(names) > 1 else 0
 
 
 def short(value: float, digits: int = 4) -> str:

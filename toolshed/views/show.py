@@ -11,7 +11,7 @@ from toolshed.errors import ToolshedError
 from toolshed.insight.compare import ratio
 from toolshed.training import Context
 from toolshed.views import drawn
-from toolshed.views.outline import Node, outline
+from toolshed.views.outline import Node, folded, outline
 from toolshed.views.totals import add_up, concern, measure
 
 
@@ -90,6 +90,7 @@ def narrowed(root: Node, select: str | None, worst: int | None) -> Node:
         if not wanted:
             raise paths.missing(select, known, "this tree")
         _keep(root, wanted)
+        folded(root)
         add_up(root)
     if worst is None:
         return root
