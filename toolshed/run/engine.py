@@ -53,6 +53,7 @@ class Engine:
       elapsed: seconds of training.
       hyperparameters: what can be set, with the values that were last read, and the step of then.
       within: what it is in the middle of, in words; empty between two steps.
+      quick: the program of most steps.
       halts: set by any thread to have what is made again, or by hand, end after the present step.
     """
 
@@ -83,9 +84,9 @@ class Engine:
         self._recording = recording_for(state, norms_every=norms_every)
         self._norms_every = self._recording.norms_every
         self._measuring = trainer.build_step(fields=(), donate=True, record=self._recording.scalars)
-        self._quick = trainer.build_step(fields=(), donate=True, record=self._recording.between)
+        self.quick = trainer.build_step(fields=(), donate=True, record=self._recording.between)
         self._careful = trainer.build_step()
-        self._tape = self._quick.tape()
+        self._tape = self.quick.tape()
         self._stepper = Stepper(state)
         first = Snapshot(self.step, state, self.feed.position, 0, True, size_of(state))
         self.timeline = Timeline(first, device_budget=device_budget, host_budget=host_budget)
@@ -168,24 +169,13 @@ class Engine:
         room = [every - number % every for every in rhythms]
         return min(most, *room, *([] if goal is None else [goal - number]))
 
-<<<<<<< HEAD
-    def make(self, stepper: Stepper, number: int, batches: list[Any], tape: Tape) -> None:
-        """The steps from a number on, of any state."""
-        stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
-
-    @property
-    def quick(self) -> TrainStep:
-        """The program of most steps."""
-        return self._quick
-=======
     def make(self, stepper: Stepper, number: int, batches: Sequence[Any], tape: Tape) -> None:
         """The steps from a number on, one for each batch, from any state."""
         stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
->>>>>>> main
 
     def _step_for(self, number: int) -> TrainStep:
         """The program that makes a step; it follows from the step's number alone."""
-        return self._quick if number % self._norms_every else self._measuring
+        return self.quick if number % self._norms_every else self._measuring
 
     def step_by_hand(self) -> Context:
         """One step, with everything that it knew."""
@@ -375,11 +365,7 @@ class Engine:
     def _replay(self, part: Segment, step: int) -> Stepper:
         """The state at a step, made again from the snapshot before it; the feed stands behind it."""
         snapshot = self.timeline.nearest(part, step)
-<<<<<<< HEAD
-        tape = self._quick.tape()
-=======
         tape = self.quick.tape()
->>>>>>> main
         stepper = None
         for _, stepper in self._again(part, snapshot, step, tape):  # noqa: B007
             self.check_halt()
@@ -435,7 +421,7 @@ class Engine:
         if not later or later[0].pinned:
             return ""
         position = self.feed.position
-        stepper = self._make_again(part, snapshot, later[0].step, self._quick.tape())
+        stepper = self._make_again(part, snapshot, later[0].step, self.quick.tape())
         self.feed.restore(position)
         path = first_leaf(later[0].state, stepper.state)
         return "" if path is None else f" By step {later[0].step:,} the first leaf that differs is {path}."
@@ -451,7 +437,7 @@ class Engine:
         part = self.timeline.here
         part.snapshots = [kept for kept in part.snapshots if is_whole(lambda kept=kept: kept.state)]
         snapshot = self.timeline.nearest(part, self.step)
-        done, tape = snapshot.step, self._quick.tape()
+        done, tape = snapshot.step, self.quick.tape()
         if self.feed.goes_back:
             self.publisher.finish()  # what was recorded after the last values that are written may be lost
             written = max(part.start, self.publisher.last_step(part.name))
@@ -461,7 +447,7 @@ class Engine:
         else:
             self._stepper = Stepper(snapshot.on_device)
         self.step = self._counted = done
-        self._tape = self._quick.tape()
+        self._tape = self.quick.tape()
         self.publisher.missing_rows(tape.take(), self._recording, self.found)
         part.head = max(done, self.publisher.last_step(part.name))
 
@@ -469,11 +455,7 @@ class Engine:
         """The last step up to the present one whose state can be made."""
         done = snapshot.step
         try:
-<<<<<<< HEAD
-            tape = self._quick.tape()
-=======
             tape = self.quick.tape()
->>>>>>> main
             for number, stepper in self._again(part, snapshot, self.step, tape, one_by_one=True):
                 jax.block_until_ready(stepper.state)
                 done = number

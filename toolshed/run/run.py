@@ -408,15 +408,6 @@ class Run:
 
         return self._control.ask(lambda: self._engine.look_at(number, branch, look), moves=True)
 
-    def _aside(self, fn: Callable[[Engine], Any]) -> Any:
-        """``fn(engine)`` of something that reads the data, and after which all is as it was."""
-
-        def experiment() -> Any:
-            with self._engine.aside("an experiment"):
-                return fn(self._engine)
-
-        return self._control.ask(experiment, moves=True)
-
     # --- edits --------------------------------------------------------------------------------------
 
     def edit(self, **values: float) -> None:
@@ -476,8 +467,6 @@ class Run:
             self._context = (*here, engine.explain(engine.step))
         return self._context[2]
 
-<<<<<<< HEAD
-=======
     def _aside(self, fn: Callable[[Engine], Any]) -> Any:
         """``fn(engine)`` of something that reads the data, and after which all is as it was."""
 
@@ -487,7 +476,6 @@ class Run:
 
         return self._control.ask(experiment, moves=True)
 
->>>>>>> main
     def _edit(self, values: Mapping[str, Any]) -> None:
         self._engine.edit(values)
         self._control.say(self._control.status, self._control.message)
