@@ -7,6 +7,7 @@ of them every state follows exactly from the earlier one, the batches and the ed
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -81,6 +82,30 @@ class Snapshot(NamedTuple):
         return self._replace(state=jax.tree.unflatten(structure, host), shardings=shardings)
 
 
+class Kept:
+    """A snapshot that lies on the disk, as a checkpoint: the state is loaded when it is needed.
+
+    Args:
+      step: number of steps done.
+      position: where the data was.
+      edits: how many of the branch's edits are in it.
+      load: loads the state.
+    """
+
+    pinned, nbytes, on_host = True, 0, True
+
+    def __init__(self, step: int, position: Any, edits: int, load: Callable[[], TrainState]):
+        self.step, self.position, self.edits = step, position, edits
+        self._load = load
+
+    @property
+    def state(self) -> TrainState:
+        """The state. Reads the disk."""
+        return self._load()
+
+    on_device = state
+
+
 @dataclasses.dataclass
 class Segment:
     """The part of a timeline that one branch added.
@@ -92,6 +117,8 @@ class Segment:
       head: the last step made on it.
       edits: in the order in which they were made.
       snapshots: in the order of their steps; the first is that of the start.
+      again: edits that were made at later steps before the run was attached to again. Each is made again
+        at its step, unless somebody makes another one before.
     """
 
     name: str
@@ -99,7 +126,8 @@ class Segment:
     start: int
     head: int
     edits: list[Edit]
-    snapshots: list[Snapshot]
+    snapshots: list[Snapshot | Kept]
+    again: list[Edit] = dataclasses.field(default_factory=list)
 
 
 class Timeline:
@@ -141,7 +169,7 @@ class Timeline:
         """Bytes of the snapshots on the device."""
         return sum(snapshot.nbytes for snapshot in self._everything() if not snapshot.on_host)
 
-    def _everything(self) -> list[Snapshot]:
+    def _everything(self) -> list[Snapshot | Kept]:
         """All snapshots. Any thread may ask: what is iterated here is not what the run changes."""
         return [snapshot for part in tuple(self.segments.values()) for snapshot in tuple(part.snapshots)]
 
@@ -184,9 +212,18 @@ class Timeline:
             raise RunError(f"This run begins at step {part.start:,}; there is no step {step:,} in it.")
         return part
 
-    def nearest(self, part: Segment, step: int) -> Snapshot:
-        """The last snapshot of a branch that is not after a step."""
-        return [snapshot for snapshot in part.snapshots if snapshot.step <= step][-1]
+    def nearest(self, part: Segment, step: int) -> Snapshot | Kept:
+        """The last snapshot of a branch that is not after a step.
+
+        Raises:
+          RunError: there is none, as may be where a run was attached to.
+        """
+        before = [snapshot for snapshot in part.snapshots if snapshot.step <= step]
+        if not before:
+            raise RunError(
+                f"Step {step:,} of {part.name} cannot be made again: no state from before it was kept."
+            )
+        return before[-1]
 
     def free_name(self, stem: str) -> str:
         """A branch name that is not taken: ``main-2`` after ``main``."""
@@ -215,7 +252,7 @@ class Timeline:
         """Moves the oldest snapshot that is on a device of its own to the host."""
         for part in self.segments.values():
             for number, snapshot in enumerate(part.snapshots[:-1]):
-                if not snapshot.on_host and not _is_on_cpu(snapshot.state):
+                if isinstance(snapshot, Snapshot) and not snapshot.on_host and not _is_on_cpu(snapshot.state):
                     part.snapshots[number] = snapshot.moved()
                     return True
         return False
@@ -224,7 +261,7 @@ class Timeline:
         """Drops the snapshot that is missed least: little is between its neighbours, and it is old."""
         candidates = []
         for part in self.segments.values():
-            newest = part.snapshots[-1].step
+            newest = part.snapshots[-1].step if part.snapshots else 0
             for number in range(1, len(part.snapshots) - 1):
                 if not part.snapshots[number].pinned:
                     gap = part.snapshots[number + 1].step - part.snapshots[number - 1].step
