@@ -6,6 +6,7 @@ A badge is words with a kind; what the kinds look like stands in `toolshed.views
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ _NO_NUMBERS = {
     ABSTRACT: "no values",
 }
 
+_LETTERS = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
+_DTYPE = re.compile(r"^(bfloat|float|uint|int|complex)(\d+)")
 _WHOLE = ("int", "uint", "bool")
 
 
@@ -80,6 +83,7 @@ def _compared(total: Total) -> list[Badge]:
         return [*made, Badge("quiet", " the same ")]
     if found is None or found.index is None or found.values is None:
         sides = f"{found.a} → {found.b}" if found is not None and found.a and found.b else ""
+        sides = " → ".join(map(compact, sides.split(" → ")))
         return [*made, Badge("bad", f" {total.what or sides or (found.what if found else 'differs')} ")]
     was_zero = math.isinf(found.relative) and math.isfinite(found.values[0] + found.values[1])
     kind = "odd" if found.relative < 0.5 or was_zero else "bad"
@@ -136,6 +140,11 @@ def short(value: float) -> str:
 
 def _exponent(text: str) -> str:
     return text.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+
+
+def compact(description: str) -> str:
+    """A dtype and shape in fewer letters: ``f32[8,32]`` for ``float32[8,32]``."""
+    return _DTYPE.sub(lambda found: _LETTERS[found[1]] + found[2], description)
 
 
 def sparkline(histogram: np.ndarray) -> str:

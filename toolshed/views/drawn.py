@@ -13,7 +13,7 @@ from typing import Any
 from treescope import lowering
 from treescope import rendering_parts as parts
 
-from toolshed.views.badges import Badge, alarms, badges
+from toolshed.views.badges import Badge, alarms, badges, compact
 from toolshed.views.outline import Node
 from toolshed.views.panels import printable
 
@@ -34,19 +34,19 @@ _STYLES = {
     "good": _BOX + "background:rgba(0,158,115,.22);",
     "odd": _BOX + "background:rgba(230,159,0,.3);",
     "bad": _BOX + "background:#c03a00;color:#fff;font-weight:600;",
-    "chart": "color:#4a90c4;background:rgba(127,127,127,.1);",
+    "chart": "color:#4a90c4;background:rgba(127,127,127,.1);font-size:80%;",
 }
 _NAME = "font-weight:600;"
 _WORD = "opacity:.75;"
 _NOTE = "opacity:.5;"
 _COPY = "opacity:.55;"
-WIDEST = 76
+WIDEST = 66
 """Characters of a line before the columns begin, indentation included; longer ones shift them."""
 # Wide trees scroll inside of the cell. The colours are those of the page: Jupyter's, where it has some.
 _WRAP = (
     "<style>.toolshed-tree{{overflow-x:auto;max-width:100%}}"
     ".toolshed-tree treescope-container::part(treescope_root)"
-    "{{background:transparent;color:var(--jp-content-font-color1,inherit);line-height:1.55;font-size:12.5px;"
+    "{{background:transparent;color:var(--jp-content-font-color1,inherit);line-height:1.55;font-size:12px;"
     "font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace)}}</style>"
     '<div class="toolshed-tree">{}</div>'
 )
@@ -54,7 +54,7 @@ _WRAP = (
 
 def to_html(root: Node, head: str) -> str:
     """A page's piece that shows an outline; scripts in it are treescope's own alone."""
-    return _WRAP.format(lowering.render_to_html_as_root(_picture(root, head)))
+    return _WRAP.format(lowering.render_to_html_as_root(_picture(root, head), compressed=True))
 
 
 def to_text(root: Node, head: str) -> str:
@@ -170,7 +170,7 @@ class _Picture:
 
 
 def _label(node: Node) -> list[Any]:
-    words = [(node.name, _NAME), (node.word, _WORD), (node.note, _NOTE)]
+    words = [(node.name, _NAME), (compact(node.word), _WORD), (node.note, _NOTE)]
     made: list[Any] = []
     for word, style in words:
         if word:
@@ -180,7 +180,7 @@ def _label(node: Node) -> list[Any]:
 
 def _label_text(node: Node) -> str:
     """The text that `_label` and alarms make."""
-    words = [printable(word, 120) + " " for word in (node.name, node.word, node.note) if word]
+    words = [printable(word, 120) + " " for word in (node.name, compact(node.word), node.note) if word]
     return "".join(words) + "".join(badge.text for badge in alarms(node))
 
 

@@ -90,8 +90,9 @@ def printable(text: str, limit: int | None = None) -> str:
       text: any text.
       limit: the largest number of characters; what is too much is left out in the middle.
     """
-    text = re.sub(r"\s+", " ", _ESCAPE.sub("", text))
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    if not (text.isascii() and text.isprintable() and "  " not in text):
+        text = re.sub(r"\s+", " ", _ESCAPE.sub("", text))
+        text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
     if limit is None or len(text) <= limit:
         return text
     end = (limit - 1) // 2
