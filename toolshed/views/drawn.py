@@ -70,13 +70,14 @@ def _picture(root: Node, head: str) -> Any:
 
 
 def _widest(root: Node, drawn: dict[int, list[Node]]) -> int:
-    """The width of the longest label that does not shift the columns, with its indentation."""
+    """The width of the longest label with columns after it that does not shift them, indentation included."""
     widths, waiting = [0], [(root, 0)]
     while waiting:
         node, depth = waiting.pop()
-        widths.append(2 * depth + len(_label_text(node)))
+        if node.total.leaves:
+            widths.append(2 * depth + len(_label_text(node)))
         waiting += [(child, depth + 1) for child in drawn.get(id(node), [])]
-    return max(width for width in widths if width <= WIDEST)
+    return max((width for width in widths if width <= WIDEST), default=0)
 
 
 # --- what is drawn ------------------------------------------------------------------------------------
@@ -152,8 +153,13 @@ class _Picture:
     def line(self, node: Node, depth: int) -> Any:
         """A node with all below it."""
         room = " " * max(0, self._width - 2 * depth - len(_label_text(node)))
-        label = [*_label(node), *map(_badge, alarms(node)), parts.text(room), *map(_badge, badges(node))]
-        path = node.path if len(node.path) <= LONGEST_PATH else ""
+        label = [
+            *_label(node),
+            *map(_badge, alarms(node)),
+            *([parts.text(room)] if node.total.leaves else []),
+            *map(_badge, badges(node)),
+        ]
+        path = node.path if node.total.leaves and len(node.path) <= LONGEST_PATH else ""
         copy = parts.custom_style(parts.build_copy_button(path), _COPY) if path else parts.empty_part()
         if not node.children:
             return parts.siblings(*label, copy)

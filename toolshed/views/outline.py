@@ -39,7 +39,8 @@ class Node:
 
     Attributes:
       name: the field, key or index that leads there; empty for the root.
-      path: where it is, as a key of a Context; a pattern, ending in ``**``, for what only groups paths.
+      path: where it is, as a key of a Context; a pattern, ending in ``**``, for what only groups paths;
+        empty for a layer of a model.
       word: the class of a node, dtype and shape of an array once it is measured, or what else there is.
       children: what it holds.
       array: the array of a leaf, or None.
@@ -190,6 +191,8 @@ class _Walk:
             node.children.append(inside)
         if isinstance(value, Mapping):
             node.children = _grouped(node.children, path)
+        if self._places:
+            node.path = ""  # a layer is no key of a Context, only its parameters are
         return node
 
     def _inside(self, value: Any) -> list[tuple[str, Any]] | None:
