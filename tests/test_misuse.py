@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import jaxtyping
 import pytest
 
-from tests.misuse import data, states, steps
+from tests.misuse import data, runs, states, steps
 from tests.misuse.calls import BATCH, expected, good_step, state
 from tests.training.by_hand import differing, values_of
 
-TABLE = [*steps.TABLE, *states.TABLE, *data.TABLE]
+TABLE = [*steps.TABLE, *states.TABLE, *data.TABLE, *runs.TABLE]
 
 
 @pytest.fixture(autouse=True)

@@ -140,15 +140,16 @@ def outputs(page: Any) -> list[dict[str, Any]]:
 
 def reveal(page: Any, locator: Any) -> None:
     """Scrolls to something that JupyterLab may not have attached yet, as it draws cells in sight alone."""
-    page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.content.scrollToItem(0); }")
-    for _ in range(60):
-        if locator.count():
-            locator.scroll_into_view_if_needed()
-            page.wait_for_timeout(300)  # treescope draws what has come into sight
-            return
-        page.mouse.move(600, 500)
-        page.mouse.wheel(0, 400)
-        page.wait_for_timeout(150)
+    for _ in range(5):  # from top to bottom, again where the notebook was not laid out yet
+        page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.content.scrollToItem(0); }")
+        for _ in range(60):
+            if locator.count():
+                locator.scroll_into_view_if_needed()
+                page.wait_for_timeout(300)  # treescope draws what has come into sight
+                return
+            page.mouse.move(600, 500)
+            page.mouse.wheel(0, 400)
+            page.wait_for_timeout(150)
     raise AssertionError(f"{locator} did not come into sight")
 
 

@@ -255,3 +255,24 @@ def test_streams_give_numpy_arrays_and_only_prefetch_puts_them_on_a_device():
     batch = next(iter(examples(4).batch(2)))
     assert isinstance(batch["n"], np.ndarray)
     assert isinstance(next(iter(examples(4).batch(2).prefetch()))["n"], jax.Array)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: from_arrays(arrays(8), 2), lambda: examples(4).shuffle(4).prefetch(1)]
+)
+def test_a_copy_is_at_the_same_place_and_goes_its_own_way(make: Any):
+    stream = make()
+    iterator = iter(stream)
+    first = next(iterator)
+    twin = stream.copy()
+    assert twin.position == 1
+    rest = list(twin)
+    assert (stream.position, twin.position) == (1, 1 + len(rest))
+    seen = [on_host(one) for one in (first, *iterator)]
+    assert seen[1:] == [on_host(one) for one in rest]
+    assert seen[0] not in seen[1:]
+    assert stream.state() == twin.state()
+
+
+def on_host(item: Any) -> list[Any]:
+    return [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(item)]

@@ -29,7 +29,7 @@ def stepped(case: Any, state: Any, n: int) -> Stepper:
     step = toolshed.build_train_step(case.loss_fn, fields=(), donate=True)
     tape, stepper = step.tape(), Stepper(state)
     for batch in batches(case, n):
-        stepper(step, batch, tape)
+        stepper(step, [batch], tape)
     assert step.traces == 1
     np.testing.assert_array_equal(tape.take().steps, np.arange(n))
     return stepper
@@ -49,6 +49,33 @@ def test_packed_steps_give_the_bits_of_steps_by_hand(case: Any):
     assert differing(values_of(stepper.state), values_of(expected)) == []
     assert int(stepper.state.step) == 5
     first.check_alive()  # what the caller has is not given away
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_steps_made_in_one_call_have_the_bits_of_steps_by_hand_however_many_they_are(case: Any):
+    case = case()
+    first = expected = new_state(case, optax.adam(1e-2))
+    by_hand = toolshed.build_train_step(case.loss_fn, fields=(), donate=False)
+    step, stepper = toolshed.build_train_step(case.loss_fn, fields=(), donate=True), Stepper(first)
+    tape, data = step.tape(), batches(case, 22)
+    assert stepper.most == 16
+    for start, end in ((0, 1), (1, 4), (4, 20), (20, 22)):
+        stepper(step, data[start:end], tape)
+        for batch in data[start:end]:
+            expected, _ = by_hand(expected, batch)
+        assert differing(values_of(stepper.state), values_of(expected)) == []
+    assert step.traces == 1
+    rows = tape.take()
+    np.testing.assert_array_equal(rows.steps, np.arange(22))
+    assert len(set(rows.values[:, 0].tolist())) > 11  # a loss for each step, not one for each call
+
+
+def test_large_states_are_stepped_on_one_by_one():
+    params = {"w": jnp.zeros(2**16), "b": jnp.zeros(1)}
+    model = zoo.mlp().model
+    state = toolshed.TrainState.initial_state(model, optax.sgd(0.1), jax.random.key(0))
+    assert Stepper(state).most == 16
+    assert Stepper(state.replace(params=params)).most == 1
 
 
 @pytest.mark.usefixtures("packs_everything")
@@ -75,9 +102,9 @@ def test_a_copy_stays_valid_while_the_stepper_goes_on(packed: bool, monkeypatch:
     step = toolshed.build_train_step(case.loss_fn, fields=(), donate=True)
     tape, stepper = step.tape(), Stepper(new_state(case, optax.adam(1e-2)))
     first, second = batches(case, 2)
-    stepper(step, first, tape)
+    stepper(step, [first], tape)
     kept, at = stepper.copy(), {name: np.array(x) for name, x in values_of(stepper.copy()).items()}
-    stepper(step, second, tape)
+    stepper(step, [second], tape)
     kept.check_alive()
     assert differing(values_of(kept), at) == []
     assert differing(values_of(stepper.state), at) != []
@@ -89,6 +116,6 @@ def test_a_batch_that_cannot_be_taken_leaves_the_state_as_it_was():
     stepper = stepped(case, new_state(case, optax.adam(1e-2)), 1)
     step = toolshed.build_train_step(case.loss_fn, fields=(), donate=True)
     with pytest.raises(BatchError, match="batch/x is"):
-        stepper(step, {**case.batch, "x": "text"}, step.tape())
+        stepper(step, [{**case.batch, "x": "text"}], step.tape())
     stepper.state.check_alive()
     assert int(stepper.state.step) == 1

@@ -77,6 +77,20 @@ def test_values_land_on_the_branch_that_was_the_current_one_when_they_were_hande
     assert as_dict(publisher, "eval/loss", "other") == {2: 20}
 
 
+def test_a_listener_that_hangs_has_few_events_wait_for_it_and_none_that_matter_are_lost():
+    publisher, told, go_on = Publisher(), [], threading.Event()
+    publisher.listeners.add(lambda event: (go_on.wait(10), told.append(event.kind)))
+    for number in range(1500):
+        publisher.values(number, lambda: {"eval/loss": 1.0}, kind="evaluated")
+    publisher.event("status", 1500, "main", "paused")
+    publisher.finish()
+    assert publisher._telling.waiting < 1100
+    go_on.set()
+    publisher.finish(told=True)
+    assert told[-1] == "status"
+    assert len(as_dict(publisher, "eval/loss")) == 1500
+
+
 def test_listeners_are_told_after_what_was_handed_over_before_is_written():
     publisher, seen = Publisher(), []
 
@@ -192,14 +206,26 @@ def test_time_without_a_step_makes_no_speed_and_time_at_rest_counts_for_none():
     publisher = Publisher()
     for pace in (Pace(10, 0, 0.0), Pace(30, 0, 2.0), Pace(30, 0, 9.0)):
         publisher.pace(pace)
-    publisher.rest()
-    for pace in (Pace(30, 0, 9.0), Pace(35, 0, 10.0), Pace(5, 0, 11.0), Pace(9, 0, 12.0)):
+    publisher.begin(Pace(30, 0, 9.0))
+    for pace in (Pace(35, 0, 10.0), Pace(5, 0, 11.0), Pace(9, 0, 12.0)):
         publisher.pace(pace)
     publisher.finish()
     # back at step 5 the history would be on a branch; here it is not, and says so
     assert as_dict(publisher, "speed/steps_per_second") == {30: 10.0, 35: 5.0}
     assert publisher.steps_per_second == 4.0
     assert len(notes(publisher)) >= 1
+
+
+def test_the_speed_of_a_short_training_is_its_mean_and_a_longer_one_leaves_compiling_out():
+    publisher = Publisher()
+    publisher.begin(Pace(0, 0, 0.0))
+    publisher.pace(Pace(1, 8, 0.5))  # compiled, and made one step
+    assert publisher.steps_per_second == 2.0
+    publisher.pace(Pace(11, 88, 0.75))
+    assert publisher.steps_per_second == 40.0
+    publisher.begin(Pace(11, 88, 0.75))
+    publisher.pace(Pace(12, 96, 0.8125))
+    assert publisher.steps_per_second == 16.0
 
 
 def test_handing_over_does_not_wait_for_the_device_or_the_disk():

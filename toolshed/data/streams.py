@@ -163,6 +163,12 @@ class Stream:
             raise DataError(f"One pass over {self!r} has no end. Say with take(n) how much of it is meant.")
         return (item for item, _ in node.read(node.start(0)))
 
+    def copy(self) -> Stream:
+        """The same stream at the same place, with a position of its own. What it reads from is shared."""
+        twin = copy.copy(self)
+        twin._reader = None
+        return twin
+
     def mark(self) -> Any:
         """Where the stream is, for `state`. Unlike that it costs nothing, and means nothing elsewhere."""
         return self.position, self._epoch, self._index, self._ended, self._at

@@ -10,12 +10,14 @@ import numpy as np
 
 from toolshed.data import Stream, stream
 from toolshed.errors import DataError
+from toolshed.training.lookahead import Lookahead
 
 
 class Feed:
     """Gives batch after batch, epoch after epoch.
 
-    The stream belongs to the run from then on: whoever else iterates it moves the run's position.
+    A stream that can go back is read from where it is, with a position of the feed's own. One that cannot
+    belongs to the feed from then on.
 
     Args:
       data: a stream, a loader, a list or another iterable of batches.
@@ -24,10 +26,9 @@ class Feed:
     def __init__(self, data: Any):
         if not isinstance(data, Stream):
             data = stream(data)
-        self._stream: Stream = data
+        self._stream: Stream = data.copy() if data.goes_back else data
         self._reader: Iterator[Any] | None = None
-        self._held: list[Any] = []
-        self._before = data.mark()  # where the batch was that was taken last
+        self._ahead = Lookahead(self._read)
 
     @property
     def length(self) -> int | None:
@@ -43,28 +44,36 @@ class Feed:
         Raises:
           DataError: there is none, and iterating again gives none either.
         """
-        if self._held:
-            return self._held.pop()
-        self._before = self._stream.mark()
+        return self.take_some(1)[0]
+
+    def take_some(self, most: int) -> list[Any]:
+        """The next batch, and up to ``most`` with those behind it that can be stepped on together with it.
+
+        Raises as `take` does. An error behind the first is raised when it is the next.
+        """
+        return self._ahead.take(most)
+
+    def _read(self) -> tuple[Any, Any]:
+        mark = self._stream.mark()
         for _ in range(2):  # the end of an epoch, and the beginning of the next
             if self._reader is None:
                 self._reader = iter(self._stream)
             for batch in self._reader:
-                return batch
+                return batch, mark
             self._reader = None
         raise DataError(
             "The data gave no batch. If it is a generator, it is used up: pass something that can be"
             " iterated again, such as toolshed.data.from_arrays or a list."
         )
 
-    def give_back(self, batch: Any) -> None:
-        """Puts back the batch that was taken last, for its step was not done."""
-        self._held.append(batch)
+    def give_back(self) -> None:
+        """Puts back what was taken last, for its steps were not done."""
+        self._ahead.give_back()
 
     @property
     def position(self) -> Any:
         """Where the next batch is; one that was given back is the next."""
-        return self._stream.state(self._before if self._held else None)
+        return self._stream.state(self._ahead.place)
 
     @property
     def goes_back(self) -> bool:
@@ -86,7 +95,8 @@ class Feed:
 
     def restore(self, position: Any) -> None:
         """Goes to a position."""
-        self._reader, self._held = None, []
+        self._reader = None
+        self._ahead.clear()
         self._stream.restore(position)
 
 

@@ -16,7 +16,7 @@ class Progress:
       goal: the step at which training ends, or None.
       epoch: passes over the data done, 2.37 say; None where a pass has no known length.
       elapsed: seconds of training so far.
-      remaining: seconds to the goal, at the present speed; None where that is not known.
+      remaining: seconds to the goal, at the present speed; None where that is not known, or it is reached.
       steps_per_second: the present speed; None before there is one.
       examples_per_second: likewise, by the first axis of the batches.
       device_bytes: memory in use on the device; None where the backend does not tell.

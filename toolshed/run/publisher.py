@@ -25,6 +25,12 @@ OWN_NAMES = ("speed/steps_per_second", "speed/examples_per_second", "memory/devi
 _SPEED_EVERY = 1.0  # seconds between two speeds in the history
 _SPEED_OVER = 5.0  # seconds that a speed is the mean of
 _MOST_REASONS = 20  # different reasons, told, for which values were not written
+_MANY = 16  # jobs that are waiting, from which on training had better wait for them
+_MOST_TOLD = (
+    1000  # events that are waiting, from which on those that only say that there is news are left out
+)
+_MOMENT = 0.002  # seconds
+_NEWS = ("rows", "evaluated")
 
 
 class Pace(NamedTuple):
@@ -66,6 +72,7 @@ class Publisher:
         self._telling = Serial("toolshed: events")
         self._refused: set[str] = set()
         self._paces: collections.deque[Pace] = collections.deque()
+        self._begun = False  # whether the first of them is from before the first step of a training
         self._written = 0.0  # seconds of training when a speed was written last
 
     def event(self, kind: str, step: int, branch: str, text: str, **data: Any) -> None:
@@ -75,7 +82,18 @@ class Publisher:
         self._writing.put(lambda: self._tell(event))  # after what was handed over before it
 
     def _tell(self, event: Event) -> None:
-        self._telling.put(lambda: self.listeners.tell(event))
+        if event.kind not in _NEWS or self._telling.waiting < _MOST_TOLD:
+            self._telling.put(lambda: self.listeners.tell(event))
+
+    def let_catch_up(self) -> None:
+        """Waits for a moment where whoever gives values is far ahead of what is written. Never for long."""
+        if self._writing.waiting > _MOST_TOLD and not self._writing.is_here():
+            time.sleep(_MOMENT)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits to be written that more would only fill memory."""
+        return self._writing.waiting > _MANY
 
     def rows(
         self, blocks: list[jax.Array], recording: Recording, found: Callable[[int, float], None]
@@ -92,9 +110,14 @@ class Publisher:
             self.lost(error)
             return
         for rows in read:
-            self._write(rows, recording, found)
-            if len(rows.steps):
-                self._tell_rows(int(rows.steps[0]) + 1, int(rows.steps[-1]) + 1)
+            if not len(rows.steps):
+                continue
+            first, last = int(rows.steps[0]) + 1, int(rows.steps[-1]) + 1
+            try:
+                self._write(rows, recording, found)
+            except Exception as error:
+                self._refuse(last, one_line(error))
+            self._tell_rows(first, last)
 
     def missing_rows(self, rows: Rows, recording: Recording, found: Callable[[int, float], None]) -> None:
         """Writes those rows of steps made again that the current branch does not have. Waits."""
@@ -166,6 +189,9 @@ class Publisher:
         if self._paces and pace.step < self._paces[-1].step:
             self._paces.clear()
         self._paces.append(pace)
+        if self._begun and len(self._paces) > 2 and pace.step > self._paces[1].step:
+            self._paces.popleft()
+            self._begun = False
         while len(self._paces) > 2 and pace.elapsed - self._paces[0].elapsed > _SPEED_OVER:
             self._paces.popleft()
         first = self._paces[0]
@@ -178,9 +204,11 @@ class Publisher:
             self._written = pace.elapsed
             self._write_speed(pace.step)
 
-    def rest(self) -> None:
-        """Training pauses, so that the time until it goes on counts for no speed."""
+    def begin(self, pace: Pace) -> None:
+        """Training begins. Until more is known its speed is the mean since then, compiling included."""
         self._paces.clear()
+        self._paces.append(pace)
+        self._begun = True
 
     def _write_speed(self, step: int) -> None:
         speeds = {

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import datetime
 import math
-import threading
-import traceback
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from toolshed import paths
-from toolshed.errors import NonFiniteError, RunError
+from toolshed.checkpoints import Repository, Saving
+from toolshed.checkpoints.labels import check_dict
+from toolshed.errors import RunError
 from toolshed.gradients import GradientStrategy, backprop
+from toolshed.insight import Autopsy, first_nonfinite
 from toolshed.metrics import Collection
 from toolshed.run import place
+from toolshed.run.buttons import press
+from toolshed.run.control import Control
+from toolshed.run.durable import Durable, describe, new_folder
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
-from toolshed.run.events import Event, Listener, one_line
+from toolshed.run.events import Event, Listener
 from toolshed.run.history import History
 from toolshed.run.logged import check_logged
-from toolshed.run.parts import parts_of
+from toolshed.run.parts import (
+    check_eval_data,
+    check_name,
+    parts_of,
+    whole_number,
+    whole_number_or_none,
+)
 from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
-from toolshed.run.serial import Serial, wait_whatever_comes
+from toolshed.run.saves import check_every
 from toolshed.run.shown import show_in_notebook, shown_in_terminal
 from toolshed.run.timeline import Timeline
-from toolshed.run.training import Ending, Training, failure, start_watches
+from toolshed.run.training import start_watches
 from toolshed.run.until import Condition
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer
@@ -41,12 +55,12 @@ class Run:
     It owns a state, the place in the data, the timeline and the history. A thread of its own moves them;
     every method here asks that thread and may be called from any cell at any time. A step is done or not:
     whatever interrupts, `state` is the state after the last completed step. Nobody who looks keeps
-    training waiting for longer than a step.
+    training waiting for longer than a step. A run that nobody holds any more stops training.
 
     Args:
       *what: ``(trainer, state, data)``; ``(trainer, data)``, which makes the state from ``seed``; or
-        ``(model, optimizer, loss_fn, data)``. The data are batches: a stream, a loader, a list. They belong
-        to the run from then on, for it goes back and forth in them.
+        ``(model, optimizer, loss_fn, data)``. The data are batches: a stream, a loader, a list. They are
+        read from where they are; a run goes back and forth in them with a position of its own.
       eval_data: evaluated every ``eval_every`` steps.
       eval_every: a window, in steps: metrics gather over it, are written down and begin anew, ``until``
         and watches are asked. By default an epoch, or 100 steps where that is not known or shorter than 20.
@@ -59,7 +73,14 @@ class Run:
       snapshot_every: steps between two snapshots; None for about one a second.
       snapshot_bytes: memory for snapshots on the device. On an accelerator older ones move to the host, up
         to four times as many; then they are thinned out.
-      check_finite: whether to stop when a loss is NaN or infinite.
+      check_finite: whether to stop when a loss is NaN or infinite, and to go back to the last state before
+        with no such value.
+      store: a directory in which the run gets one of its own, where every value and event is written to
+        while it goes on, and checkpoints are kept; `toolshed.attach` goes on from there. None for nowhere.
+      checkpoint_every: steps (or a `datetime.timedelta`) between two checkpoints; None for about one a
+        minute, 0 for only those that are asked for. The first state and the last are saved in any case. One
+        that is due while another is being written is left out.
+      config: what to remember of how the run was made, as JSON can hold it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, toolshed
@@ -77,8 +98,6 @@ class Run:
       (10, None, 6)
     """
 
-    can_save = False
-
     def __init__(
         self,
         *what: Any,
@@ -92,42 +111,41 @@ class Run:
         snapshot_every: int | None = None,
         snapshot_bytes: int = 256 * _MEGABYTE,
         check_finite: bool = True,
+        store: str | PathLike[str] | None = None,
+        checkpoint_every: int | datetime.timedelta | None = None,
+        config: Mapping[str, Any] | None = None,
     ):
+        every, config = check_every(checkpoint_every), check_dict("config", config)
         trainer, state, data = parts_of(what, metrics, gradient_strategy, seed)
-        for option, number in (("eval_every", eval_every), ("snapshot_every", snapshot_every)):
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise RunError(f"{option} is {number!r}; expected a whole number from 1, or None.")
-        if norms_every is not None and (not isinstance(norms_every, int) or norms_every < 0):
-            raise RunError(f"norms_every is {norms_every!r}; expected a whole number from 0, or None.")
-        if not isinstance(snapshot_bytes, int) or snapshot_bytes < 0:
-            raise RunError(f"snapshot_bytes is {snapshot_bytes!r}; expected a whole number of bytes.")
+        snapshot_bytes = whole_number("snapshot_bytes", snapshot_bytes, 0)
+        check_eval_data(eval_data)
         state.check_alive()
-        self.name = name or f"run {next(_numbers)}"
+        if name is not None:
+            check_name("A run", name)
+        folder = None if store is None else new_folder(store, name or "run")
+        self.name = name or (f"run {next(_numbers)}" if folder is None else folder.name)
         self._publisher = Publisher()
         self._engine = Engine(
             trainer,
             state,
             data,
             self._publisher,
-            window=eval_every,
-            norms_every=norms_every,
-            snapshot_every=snapshot_every,
+            window=whole_number_or_none("eval_every", eval_every, 1),
+            norms_every=whole_number_or_none("norms_every", norms_every, 0),
+            snapshot_every=whole_number_or_none("snapshot_every", snapshot_every, 1),
             device_budget=snapshot_bytes,
             host_budget=4 * snapshot_bytes,
         )
-        self._engine.found = self._found_nonfinite
-        self._publisher.lost = self._lost_rows
         self._eval_data = eval_data
-        self._check_finite = check_finite
-        self._serial = Serial(f"toolshed: {self.name}", stop=self._wish_stop)
-        self._training: Training | None = None  # the newest one
-        self._changing = threading.RLock()  # for the moments in which a training begins or ends
-        self._status, self._message = "ready", ""
-        self._goal: int | None = None
-        self._conditions: tuple[Condition | None, Sequence[Watch]] = (None, ())
-        self._error: BaseException | None = None
+        self._control = Control(self._engine, self.name, eval_data, check_finite=check_finite)
+        weakref.finalize(self, self._control.wish_stop).atexit = False
         self._context: tuple[int, str, Context] | None = None
-        self._read_hyperparameters()
+        self._durable: Durable | None = None
+        if folder is not None:
+            options = {"norms_every": norms_every, "snapshot_every": snapshot_every}
+            options |= {"snapshot_bytes": snapshot_bytes, "check_finite": check_finite}
+            made = describe(self._engine, data, eval_data, seed, options) | {"config": config}
+            self._keep(Durable(self.name, self._engine, self._control, folder, made, every))
 
     # --- what can be read at any time ---------------------------------------------------------------
 
@@ -139,7 +157,7 @@ class Run:
     @property
     def state(self) -> TrainState:
         """The state after the last completed step, in memory of its own: it stays valid."""
-        return self._ask(self._engine.state)
+        return self._control.ask(self._engine.state)
 
     @property
     def context(self) -> Context:
@@ -150,7 +168,7 @@ class Run:
         Raises:
           RunError: no step was made yet.
         """
-        return self._ask(self._last_context, moves=True)
+        return self._control.ask(self._last_context, moves=True)
 
     @property
     def history(self) -> History:
@@ -170,20 +188,21 @@ class Run:
     @property
     def data_position(self) -> Any:
         """Where the next batch is, as `toolshed.data.Stream.state` gives it."""
-        return self._ask(lambda: self._engine.feed.position)
+        return self._control.ask(lambda: self._engine.feed.position)
 
     @property
     def status(self) -> str:
         """In a word: see `Progress`."""
-        training = self._under_way
-        return "evaluating" if training is not None and training.is_evaluating else self._status
+        training = self._control.under_way
+        return "evaluating" if training is not None and training.is_evaluating else self._control.status
 
     @property
     def hyperparameters(self) -> dict[str, float]:
         """What `edit` can set, with the values that were last seen."""
-        values = dict(self._hyperparameters)
+        read, step = self._engine.hyperparameters
+        values = dict(read)
         recorded = self._last("optim/learning_rate")
-        if recorded is not None and "learning_rate" in values and recorded[0] > self._read_at:
+        if recorded is not None and "learning_rate" in values and step < recorded[0] <= self._engine.step:
             values["learning_rate"] = recorded[1]  # a watch may have changed it
         return values
 
@@ -193,22 +212,24 @@ class Run:
         engine, publisher = self._engine, self._publisher
         length = engine.feed.length
         speed = publisher.steps_per_second
-        goal = self._goal
+        goal = self._control.goal
         return Progress(
             status=self.status,
-            message=self._message,
+            message=self._control.message,
             step=engine.step,
             goal=goal,
             epoch=engine.step / length if length else None,
             elapsed=engine.elapsed,
-            remaining=max(goal - engine.step, 0) / speed if goal is not None and speed else None,
+            remaining=(goal - engine.step) / speed
+            if goal is not None and engine.step < goal and speed
+            else None,
             steps_per_second=speed,
             examples_per_second=publisher.examples_per_second,
             device_bytes=publisher.device_bytes,
             device_limit=publisher.device_limit,
             branch=engine.timeline.current,
             snapshot_bytes=engine.timeline.nbytes,
-            snapshot_budget=engine.timeline.device_budget + engine.timeline.host_budget,
+            snapshot_budget=engine.timeline.budget,
         )
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -246,8 +267,8 @@ class Run:
           RunError: ``n`` is no whole number from 1.
           Exception: what a loss function or the data raised; the steps before it are done.
         """
-        _check_count("n", n, 1)
-        return self._interrupting(lambda: self._steps_by_hand(n))
+        n = whole_number("n", n, 1)
+        return self._control.ask_at_rest(lambda: self._steps_by_hand(n))
 
     def train(
         self,
@@ -272,7 +293,7 @@ class Run:
           Exception: with ``wait``, what stopped the training, as `wait` does.
         """
         if steps is not None:
-            _check_count("steps", steps, 0)
+            steps = whole_number("steps", steps, 0)
         waits = not place.is_watched() if wait is None else wait
         if waits and steps is None and until is None and not watch:
             raise RunError(
@@ -285,10 +306,12 @@ class Run:
                 f"until is {paths.describe(until)}; expected a function of the step and the values, such as"
                 " toolshed.until.metric('eval/accuracy', above=0.97)."
             )
-        self._check_rests()
+        self._control.check_rests()
+        if waits:
+            self._control.check_can_wait()
         if watches:
-            self._ask(lambda: start_watches(watches, self._engine.live_state(), self._eval_data))
-        self._begin(steps, until, watches)
+            self._control.ask(lambda: start_watches(watches, self._engine.live_state(), self._eval_data))
+        self._control.begin(steps, until, watches)
         if not waits:
             return
         if not place.in_kernel():
@@ -303,11 +326,7 @@ class Run:
 
     def pause(self) -> None:
         """Has the training pause after the step that is under way. Returns at once."""
-        with self._changing:
-            training = self._under_way
-            if training is not None and training.wish is None:
-                training.wish = "pause"
-                self._say("pausing")
+        self._control.pause()
 
     def resume(self) -> None:
         """Goes on to the goal that the training had when it was paused, with its conditions and watches.
@@ -315,26 +334,11 @@ class Run:
         Raises:
           RunError: it trains, has reached its goal, or nothing was paused.
         """
-        with self._changing:
-            training = self._under_way
-            if training is not None and training.wish == "pause" and self._error is None:
-                training.wish = None  # it has not paused yet
-                self._say("training")
-                return
-            if training is None and self._status not in ("paused", "failed"):
-                raise RunError(f"Nothing is paused: the run is {self._status}. run.train(steps) trains on.")
-            remaining = None if self._goal is None else self._goal - self._engine.step
-            if remaining is not None and remaining <= 0:
-                raise RunError(f"The goal, step {self._goal:,}, is reached. run.train(steps) goes on.")
-            self._begin(remaining, *self._conditions)
+        self._control.resume()
 
     def stop(self) -> None:
         """Ends the training after the step that is under way; its goal is given up. Returns at once."""
-        with self._changing:
-            self._wish_stop()
-            if self._under_way is None and self._status in ("paused", "failed"):
-                self._give_up()
-                self._say("stopped")
+        self._control.stop()
 
     def wait(self) -> None:
         """Returns when no training is under way.
@@ -345,22 +349,14 @@ class Run:
           Exception: what stopped the training, once.
           RunError: it is called by the training itself, which would wait for ever.
         """
-        training = self._under_way
-        if training is not None:
-            if self._serial.is_here():
-                raise RunError("The training cannot wait for its own end. Call run.wait() from a cell.")
-            self._wait_until(training.over)
-        self._publisher.finish(told=True)
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        self._control.wait()
 
     def call(self, fn: Callable[[TrainState], Any]) -> Any:
         """``fn(state)`` of the live state between two steps; gives what it gives.
 
         The state's memory is taken by the next step: look at it, and keep only what you computed.
         """
-        return self._ask(lambda: fn(self._engine.live_state()))
+        return self._control.ask(lambda: fn(self._engine.live_state()))
 
     def log(self, name: str, value: Any) -> None:
         """Adds a value of your own to the history, at the present step.
@@ -373,14 +369,15 @@ class Run:
           RunError: it is no number, or the run writes values of this name itself.
         """
         check_logged(name, value, self._engine.own_names)
+        self._publisher.let_catch_up()
         self._publisher.values(self._engine.step, lambda: {name: value})
 
     # --- back and forth -----------------------------------------------------------------------------
 
     def back(self, n: int = 1) -> None:
         """Goes ``n`` steps back. A training in the background is paused first."""
-        _check_count("n", n, 1)
-        self._interrupting(lambda: self._goto(self._engine.step - n))
+        n = whole_number("n", n, 1)
+        self._control.ask_at_rest(lambda: self._engine.goto(self._engine.step - n))
 
     def goto(self, step: int, branch: str | None = None) -> None:
         """Goes to the state at a step that was made, back or forth, bit for bit.
@@ -396,17 +393,43 @@ class Run:
           RunError: there is no such step.
           DataError: the data can be read only forwards.
         """
-        _check_count("step", step, 0)
-        self._interrupting(lambda: self._goto(step, branch))
+        step = whole_number("step", step, 0)
+        self._control.ask_at_rest(lambda: self._engine.goto(step, branch))
 
     def fork(self, name: str | None = None) -> None:
         """Begins a branch at the present step, and goes on there."""
-        self._interrupting(lambda: self._engine.fork(name))
+        self._control.ask_at_rest(lambda: self._kept_after(lambda: self._engine.fork(name)))
 
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
-        _check_count("step", step, 1)
-        return self._ask(lambda: self._engine.explain(step, branch), moves=True)
+        step = whole_number("step", step, 1)
+        return self._control.ask(lambda: self._engine.explain(step, branch), moves=True)
+
+    def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
+        """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
+
+        Takes seconds, for the step is run operation by operation; a training in the background waits.
+        Moves nothing.
+
+        Args:
+          step: the one that led to this step; by default the one that the run stopped at and went back from.
+          branch: on the way to which branch; None for the present one.
+
+        Raises:
+          RunError: there is no such step, or none has stopped the run.
+        """
+        if step is None:
+            if self._control.to_blame is None:
+                raise RunError(
+                    "No value that is not finite has stopped this run. run.autopsy(step) looks into any step."
+                )
+            step, branch = self._control.to_blame
+        number = whole_number("step", step, 1)
+
+        def look(state: TrainState, batch: Any) -> Autopsy:
+            return first_nonfinite(self.trainer, state, batch)
+
+        return self._control.ask(lambda: self._engine.look_at(number, branch, look), moves=True)
 
     # --- edits --------------------------------------------------------------------------------------
 
@@ -419,7 +442,7 @@ class Run:
         Raises:
           RunError: there is none of that name; the nearest ones are named.
         """
-        self._ask(lambda: self._edit(values), moves=True)
+        self._control.ask(lambda: self._edit(values), moves=True)
 
     def edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         """Changes the model: ``fn(model)`` gives the new one. A training in the background is paused first.
@@ -430,128 +453,89 @@ class Run:
         Returns:
           What was kept, dropped and new, by path.
         """
-        return self._interrupting(lambda: self._edit_model(fn))
+        return self._control.ask_at_rest(lambda: self._kept_after(lambda: self._engine.edit_model(fn)))
+
+    # --- on the disk --------------------------------------------------------------------------------
+
+    @property
+    def can_save(self) -> bool:
+        """Whether the run has a store."""
+        return self._durable is not None and not self._durable.ended
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's directory; None without a store."""
+        return self._durable.folder if self._durable is not None and self.can_save else None
+
+    @property
+    def checkpoints(self) -> Repository:
+        """The run's checkpoints.
+
+        Raises:
+          RunError: it has no store.
+        """
+        return self._stored.repository
+
+    def save(self, tag: str | None = None, *, wait: bool = False) -> Saving:
+        """Saves the present state as a checkpoint that stays; training goes on meanwhile.
+
+        Args:
+          tag: a word to find it by.
+          wait: come back when it is on the disk, and raise what goes wrong.
+
+        Raises:
+          RunError: the run has no store.
+          CheckpointError: the tag is no word.
+          SaveError: with ``wait``: it could not be written.
+        """
+        stored = self._stored
+        saving = self._control.ask(lambda: stored.save(tag), moves=True)
+        if wait:
+            saving.wait()
+        return saving
+
+    @property
+    def _stored(self) -> Durable:
+        if self._durable is None or not self.can_save:
+            raise RunError("This run is kept nowhere. To have it kept, make it with Run(…, store='runs').")
+        return self._durable
+
+    def _keep(self, durable: Durable) -> None:
+        durable.begin()
+        self._durable = self._control.keeps = durable
 
     # --- buttons ------------------------------------------------------------------------------------
 
     def request(self, action: str, **arguments: Any) -> None:
         """What a button does: asks for an action by its name and returns at once; errors become events."""
-        actions: Mapping[str, Callable[[], Any]] = {
-            "train": lambda: self.train(arguments.get("steps"), wait=False),
-            "pause": self.pause,
-            "resume": self.resume,
-            "stop": self.stop,
-            "step": lambda: self._later(lambda: self._steps_by_hand(_count(arguments, "n", 1))),
-            "back": lambda: self._later(lambda: self._goto(self._engine.step - _count(arguments, "n", 1))),
-            "goto": lambda: self._later(lambda: self._goto(_count(arguments, "step", 0))),
-            "edit": lambda: self._later(lambda: self._edit(arguments), pausing=False),
-        }
-        try:
-            if action not in actions:
-                raise RunError(f"A run cannot {action!r}; it can {', '.join(actions)}.")
-            actions[action]()
-        except Exception as error:
-            self._refuse(error)
-
-    def _later(self, fn: Callable[[], Any], *, pausing: bool = True) -> None:
-        def attempt() -> None:
-            try:
-                fn()
-            except Exception as error:
-                self._refuse(error)
-            else:
-                self._say(self._status, "" if pausing else self._message)
-
-        if pausing:
-            self.pause()
-        self._serial.put(attempt)
-
-    def _refuse(self, error: Exception) -> None:
-        words = one_line(error)
-        self._say(self._status, words)
-        self._engine.tell("note", words)
+        press(self, self._control, action, arguments)
 
     # --- in the run's own thread --------------------------------------------------------------------
 
-    @property
-    def _under_way(self) -> Training | None:
-        """The training, unless it is over."""
-        training = self._training
-        return None if training is None or training.over.is_set() else training
-
-    def _check_rests(self) -> None:
-        if self._under_way is not None:
-            raise RunError("This run trains already. run.pause() or run.wait() first.")
-
-    def _begin(self, steps: int | None, until: Condition | None, watches: Sequence[Watch]) -> None:
-        """Has the run's thread train."""
-        with self._changing:
-            self._check_rests()
-            goal = None if steps is None else self._engine.step + steps
-            training = Training(
-                self._engine,
-                goal,
-                until,
-                watches,
-                self._eval_data,
-                serve=self._serial.serve,
-                is_waiting=self._serial.has_jobs,
-            )
-            self._goal, self._conditions, self._error = goal, (until, watches), None
-            self._say("training")
-            self._serial.put(lambda: self._train(training))
-            self._training = training
-
-    def _train(self, training: Training) -> None:
-        self._training = training  # Ctrl-C may have kept `_begin` from it
-        ending = Ending("failed")
-        try:
-            while True:
-                ending = training.run()
-                self._publisher.finish()  # the last rows may hold a loss that is not finite
-                if ending.error is None and training.lost is not None:
-                    ending = failure(self._engine, training.lost)
-                if ending.error is not None and place.is_watched():
-                    traceback.print_exception(ending.error)
-                with self._changing:
-                    if ending.status == "paused" and training.wish is None:
-                        continue  # resumed before it had paused
-                    self._end(ending)
-                    training.over.set()
-                    return
-        finally:
-            training.over.set()
-
-    def _end(self, ending: Ending) -> None:
-        if ending.error is not None:
-            self._error = ending.error
-        elif self._error is not None:
-            ending = Ending("failed", one_line(self._error))
-        if ending.status == "stopped":
-            self._give_up()
-        self._say(ending.status, ending.message)
-
-    def _give_up(self) -> None:
-        self._goal, self._conditions = None, (None, ())
-
     def _steps_by_hand(self, n: int) -> Context:
-        engine = self._engine
+        engine, keeps = self._engine, self._control.keeps
+        if keeps is not None:
+            keeps.at_start()
         try:
-            for _ in range(n - 1):
-                engine.advance()
+            last = engine.step + n - 1
+            while engine.step < last:
+                engine.advance(last)
                 engine.end_window()
+                if keeps is not None:
+                    keeps.after_step()
                 engine.check_halt()
             context = engine.step_by_hand()
             engine.end_window()
+            if keeps is not None:
+                keeps.after_step()
         except BaseException:
             engine.recover()
             raise
         finally:
             engine.flush()
         self._context = (engine.step, engine.timeline.current, context)
-        if self._status in ("ready", "finished", "stopped", "failed"):
-            self._status = "paused"
-        self._say(self._status, "")
+        status = self._control.status
+        self._control.say("paused" if status in ("ready", "finished", "stopped", "failed") else status)
         return context
 
     def _last_context(self) -> Context:
@@ -561,105 +545,25 @@ class Run:
             self._context = (*here, engine.explain(engine.step))
         return self._context[2]
 
-    def _goto(self, step: int, branch: str | None = None) -> None:
-        self._engine.goto(step, branch)
-        self._read_hyperparameters()
+    def _aside(self, fn: Callable[[Engine], Any]) -> Any:
+        """``fn(engine)`` of something that reads the data, and after which all is as it was."""
+
+        def experiment() -> Any:
+            with self._engine.aside("an experiment"):
+                return fn(self._engine)
+
+        return self._control.ask(experiment, moves=True)
+
+    def _kept_after(self, fn: Callable[[], Any]) -> Any:
+        """``fn()`` of something that no step can lead to; the state is saved then."""
+        result = fn()
+        if self._control.keeps is not None:
+            self._control.keeps.at_rest()
+        return result
 
     def _edit(self, values: Mapping[str, Any]) -> None:
         self._engine.edit(values)
-        self._read_hyperparameters()
-        self._say(self._status, self._message)
-
-    def _edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
-        change = self._engine.edit_model(fn)
-        self._read_hyperparameters()
-        return change
-
-    def _read_hyperparameters(self) -> None:
-        """Waits for the device."""
-        self._hyperparameters, self._read_at = self._engine.hyperparameters(), self._engine.step
-
-    def _found_nonfinite(self, step: int, loss: float) -> None:
-        """Called on the publishing thread."""
-        training = self._under_way
-        if not self._check_finite or (training is not None and self._error is not None):
-            return
-        if training is not None:
-            self._error = NonFiniteError(
-                f"The loss of step {step:,} is {loss}. run.goto({step - 1}) goes back to before it, and"
-                f" run.explain({step}) shows what that step knew. Run(check_finite=False) trains on.",
-                step=step,
-            )
-            training.wish = training.wish or "pause"
-        words = f"the loss of step {step:,} is {loss}"
-        self._publisher.event(
-            "nonfinite", step, self.history.branch, words, name="train/loss", value=str(loss)
-        )
-
-    def _lost_rows(self, error: Exception) -> None:
-        """The device failed in a step. Called on the publishing thread."""
-        training = self._under_way
-        if training is not None:
-            training.lost = training.lost or error
-            training.wish = training.wish or "pause"
-        else:
-            self._serial.put(lambda: failure(self._engine, error))
-
-    def _say(self, status: str, message: str = "") -> None:
-        with self._changing:
-            self._status, self._message = status, message
-            words = f"{status}: {message}" if message else status
-            self._engine.tell("status", words, status=status)
-
-    def _wish_stop(self) -> None:
-        training = self._under_way
-        if training is not None:
-            training.wish = "stop"
-
-    # --- asking the run's thread --------------------------------------------------------------------
-
-    def _ask(self, fn: Callable[[], Any], *, moves: bool = False) -> Any:
-        """``fn()`` in the run's thread, between two steps; ``moves`` if it needs the data or the state."""
-        if self._serial.is_here():
-            self._check_between_steps(moves)
-            return fn()
-        job = self._serial.put(fn)
-        self._wait_until(job.done)
-        return job.result()
-
-    def _interrupting(self, fn: Callable[[], Any]) -> Any:
-        """``fn()`` in the run's thread, with a training in the background paused first."""
-        if self._serial.is_here():
-            self._check_between_steps(True)
-            return fn()
-        training = self._under_way
-        if training is not None:
-            self.pause()
-            self._wait_until(training.over)
-        return self._ask(fn)
-
-    def _check_between_steps(self, moves: bool) -> None:
-        """The run's own thread may come here out of the data, the loss function or an evaluation."""
-        within = self._engine.within
-        if within and (moves or within == "a step"):
-            raise RunError(
-                f"This was called from inside {within}, which the run is in the middle of. Call it from a"
-                " cell, from until=… or from a watch."
-            )
-
-    def _wait_until(self, done: threading.Event) -> None:
-        """Waits. Ctrl-C has what is done meanwhile end after the present step, and is raised then."""
-        try:
-            done.wait()
-        except KeyboardInterrupt:
-            self._engine.halts = True
-            try:
-                self.pause()
-                wait_whatever_comes(done)
-            finally:
-                self._engine.halts = False
-            self._engine.tell("interrupted", "interrupted")
-            raise
+        self._control.say(self._control.status, self._control.message)
 
     def _ipython_display_(self) -> None:
         show_in_notebook(self)
@@ -675,21 +579,9 @@ class Run:
         return f"Run({self.name!r}: {progress.status}, step {progress.step:,}{goal}{value})"
 
 
-def _check_count(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise RunError(f"{name} is {value!r}; expected a whole number from {least}.")
-
-
 def _checked_watches(watch: Any) -> tuple[Watch, ...]:
     watches = tuple(watch) if isinstance(watch, Sequence) else (watch,)
     for one in watches:
         if not callable(one):
             raise RunError(f"Expected a watch to be a function, got {paths.describe(one)}.")
     return watches
-
-
-def _count(arguments: Mapping[str, Any], name: str, least: int) -> int:
-    """A whole number among the arguments of a button; 1 where it is not given."""
-    value = arguments.get(name, 1)
-    _check_count(name, value, least)
-    return value

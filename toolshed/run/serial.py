@@ -51,6 +51,11 @@ class Job:
         with self._settings.hold():
             return self._fn()
 
+    def wait(self) -> Any:
+        """Waits for the call, and gives or raises what it did."""
+        self.done.wait()
+        return self.result()
+
     def result(self) -> Any:
         """What the function gave, once it is done; raises what it raised."""
         if self._error is None:
@@ -93,6 +98,11 @@ class Serial:
     def has_jobs(self) -> bool:
         """Whether there are jobs that nobody has begun."""
         return bool(self._jobs)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs nobody has begun."""
+        return len(self._jobs)
 
     def is_here(self) -> bool:
         """Whether the caller is this thread."""

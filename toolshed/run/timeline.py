@@ -7,6 +7,7 @@ of them every state follows exactly from the earlier one, the batches and the ed
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -81,6 +82,30 @@ class Snapshot(NamedTuple):
         return self._replace(state=jax.tree.unflatten(structure, host), shardings=shardings)
 
 
+class Kept:
+    """A snapshot that lies on the disk, as a checkpoint: the state is loaded when it is needed.
+
+    Args:
+      step: number of steps done.
+      position: where the data was.
+      edits: how many of the branch's edits are in it.
+      load: loads the state.
+    """
+
+    pinned, nbytes, on_host = True, 0, True
+
+    def __init__(self, step: int, position: Any, edits: int, load: Callable[[], TrainState]):
+        self.step, self.position, self.edits = step, position, edits
+        self._load = load
+
+    @property
+    def state(self) -> TrainState:
+        """The state. Reads the disk."""
+        return self._load()
+
+    on_device = state
+
+
 @dataclasses.dataclass
 class Segment:
     """The part of a timeline that one branch added.
@@ -92,6 +117,8 @@ class Segment:
       head: the last step made on it.
       edits: in the order in which they were made.
       snapshots: in the order of their steps; the first is that of the start.
+      again: edits that were made at later steps before the run was attached to again. Each is made again
+        at its step, unless somebody makes another one before.
     """
 
     name: str
@@ -99,7 +126,8 @@ class Segment:
     start: int
     head: int
     edits: list[Edit]
-    snapshots: list[Snapshot]
+    snapshots: list[Snapshot | Kept]
+    again: list[Edit] = dataclasses.field(default_factory=list)
 
 
 class Timeline:
@@ -108,8 +136,8 @@ class Timeline:
     Args:
       first: the snapshot that it begins with.
       device_budget: bytes that snapshots may take on the device.
-      host_budget: bytes that those moved to the host may take; where the device is the host's own CPU,
-        moving would save nothing, and the older of them are thinned out at once.
+      host_budget: bytes that those moved to the host may take. None are moved where the device is the
+        host's own CPU, for it would save nothing; the older of them are thinned out at once.
 
     Snapshots are thinned out so that they lie the denser the newer they are. Those that are pinned stay,
     whatever the budgets.
@@ -117,7 +145,7 @@ class Timeline:
 
     def __init__(self, first: Snapshot, *, device_budget: int, host_budget: int):
         self.device_budget = device_budget
-        self.host_budget = host_budget
+        self.host_budget = 0 if _is_on_cpu(first.state) else host_budget
         self.current = "main"
         self.segments = {"main": Segment("main", None, first.step, first.step, [], [first])}
 
@@ -132,11 +160,16 @@ class Timeline:
         return sum(snapshot.nbytes for snapshot in self._everything())
 
     @property
+    def budget(self) -> int:
+        """Bytes that all snapshots may take."""
+        return self.device_budget + self.host_budget
+
+    @property
     def device_bytes(self) -> int:
         """Bytes of the snapshots on the device."""
         return sum(snapshot.nbytes for snapshot in self._everything() if not snapshot.on_host)
 
-    def _everything(self) -> list[Snapshot]:
+    def _everything(self) -> list[Snapshot | Kept]:
         """All snapshots. Any thread may ask: what is iterated here is not what the run changes."""
         return [snapshot for part in tuple(self.segments.values()) for snapshot in tuple(part.snapshots)]
 
@@ -179,9 +212,18 @@ class Timeline:
             raise RunError(f"This run begins at step {part.start:,}; there is no step {step:,} in it.")
         return part
 
-    def nearest(self, part: Segment, step: int) -> Snapshot:
-        """The last snapshot of a branch that is not after a step."""
-        return [snapshot for snapshot in part.snapshots if snapshot.step <= step][-1]
+    def nearest(self, part: Segment, step: int) -> Snapshot | Kept:
+        """The last snapshot of a branch that is not after a step.
+
+        Raises:
+          RunError: there is none, as may be where a run was attached to.
+        """
+        before = [snapshot for snapshot in part.snapshots if snapshot.step <= step]
+        if not before:
+            raise RunError(
+                f"Step {step:,} of {part.name} cannot be made again: no state from before it was kept."
+            )
+        return before[-1]
 
     def free_name(self, stem: str) -> str:
         """A branch name that is not taken: ``main-2`` after ``main``."""
@@ -210,7 +252,7 @@ class Timeline:
         """Moves the oldest snapshot that is on a device of its own to the host."""
         for part in self.segments.values():
             for number, snapshot in enumerate(part.snapshots[:-1]):
-                if not snapshot.on_host and not _is_on_cpu(snapshot.state):
+                if isinstance(snapshot, Snapshot) and not snapshot.on_host and not _is_on_cpu(snapshot.state):
                     part.snapshots[number] = snapshot.moved()
                     return True
         return False
@@ -219,7 +261,7 @@ class Timeline:
         """Drops the snapshot that is missed least: little is between its neighbours, and it is old."""
         candidates = []
         for part in self.segments.values():
-            newest = part.snapshots[-1].step
+            newest = part.snapshots[-1].step if part.snapshots else 0
             for number in range(1, len(part.snapshots) - 1):
                 if not part.snapshots[number].pinned:
                     gap = part.snapshots[number + 1].step - part.snapshots[number - 1].step
@@ -241,13 +283,14 @@ class Timeline:
             lines.append(
                 f"{mark} {part.name}: {origin} to {part.head:,}; {len(part.edits)} edits; snapshots at {more}"
             )
-        total = f"{self.nbytes / 1e6:,.1f} of {(self.device_budget + self.host_budget) / 1e6:,.0f} MB"
+        total = f"{self.nbytes / 1e6:,.1f} of {self.budget / 1e6:,.0f} MB"
         return "\n".join(["Timeline", *lines, f"  snapshots take {total}"])
 
 
 def size_of(state: TrainState) -> int:
     """Bytes of what a step changes in a state."""
-    changing = (state.params, state.opt_state, state.model_state, state.loss_fn_state)
+    metrics = None if state.metrics is None else state.metrics.states
+    changing = (state.params, state.opt_state, state.model_state, state.loss_fn_state, metrics)
     return sum(leaf.nbytes for leaf in jax.tree.leaves(changing) if hasattr(leaf, "nbytes"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from toolshed.run.until import Condition
 from toolshed.state import TrainState
 from toolshed.training import EarlyStop
 from toolshed.training.watches import Monitor, Watch
+
+_NAP = 0.001  # seconds
 
 
 class Ending(NamedTuple):
@@ -40,6 +43,7 @@ class Training:
       eval_data: evaluated there, or None.
       serve: called between steps while ``is_waiting()`` says that somebody asked for something.
       is_waiting: see above.
+      keep: called at the end of each step, after its window's.
 
     Attributes:
       wish: "pause" or "stop", once somebody wants that. Set from any thread.
@@ -58,6 +62,7 @@ class Training:
         *,
         serve: Callable[[], None],
         is_waiting: Callable[[], bool],
+        keep: Callable[[], None] | None = None,
     ):
         self.wish: str | None = None
         self.is_evaluating = False
@@ -70,6 +75,7 @@ class Training:
         self._eval_data = eval_data
         self._serve = serve
         self._is_waiting = is_waiting
+        self._keep = keep
 
     def run(self) -> Ending:
         """Trains. The engine is at the end of a completed step afterwards, whatever happened."""
@@ -90,14 +96,17 @@ class Training:
 
     def _loop(self) -> Ending:
         engine, goal, window, is_waiting = self._engine, self._goal, self._engine.window, self._is_waiting
+        keep = self._keep
         while (wish := self.wish) is None:
             if goal is not None and engine.step >= goal:
                 return Ending("finished")
-            engine.advance()
+            engine.advance(goal)
             if engine.step % window == 0 and self._ends_here():
                 name = getattr(self._until, "__name__", "the condition")
                 return Ending("finished", f"trained until {name}")
             engine.tick()
+            if keep is not None:
+                keep()
             if is_waiting():
                 self._serve()
         return Ending("paused" if wish == "pause" else "stopped")
@@ -109,6 +118,7 @@ class Training:
         """What is done at the end of a window; whether training ends with it."""
         engine = self._engine
         engine.end_window()
+        self._let_values_be_written()
         values: dict[str, float] = {}
         if self._eval_data is not None:
             self.is_evaluating = True
@@ -124,6 +134,13 @@ class Training:
             if changed is not None:
                 engine.replace(changed)
         return self._until is not None and bool(self._until(engine.step, values))
+
+    def _let_values_be_written(self) -> None:
+        """Waits where metrics take longer than the steps, so that few of them are kept in memory."""
+        while self._engine.publisher.is_behind and self.wish is None:
+            if self._is_waiting():
+                self._serve()
+            time.sleep(_NAP)
 
 
 def start_watches(watches: Sequence[Watch], state: TrainState, eval_data: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from toolshed.errors import RetraceWarning
 from toolshed.keys import raw_key
@@ -51,7 +52,7 @@ class Program:
         self._computation = computation
         self._report_trace = traced
         self._first: Signature | None = None
-        self._taped: set[bool] = set()  # traced with a tape, without one, or both
+        self._taped: set[tuple[bool, int]] = set()  # traced with a tape or without, for how many steps
         self._keep_alive = state.optimizer_def  # its id is part of the program's identity
         donated = [3, 7] if donate else [7]  # step, loss function's state, metrics; the tape's block
         for position, name in enumerate(("params", "opt_state", "model_state")):
@@ -72,24 +73,31 @@ class Program:
         rest: Any,
         constants: Any,
         key: Any,
-        batch: Any,
+        batches: tuple[Any, ...],
         block: Any,
-        once: Any,
+        count: Any,
     ) -> tuple[tuple[Packed, Any], dict[str, Any], Any]:
-        """The step on packed values.
+        """``count`` steps on packed values, each on its batch.
 
-        It stands in a loop that is run ``once``, a number that the compiler does not know. So it is
-        compiled as it would be by itself, not fused with the packing, and rounds every bit the same.
+        The step stands in a loop of a length that the compiler does not know. So it is compiled as it
+        would be by itself, not fused with the packing or another step, and rounds every bit the same.
         """
         assert self._packing is not None
+        for batch in batches:
+            check_is_batch(batch)
         values = (*self._packing.unpack(packed), rest, block)
+        first, *others = batches
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches) if others else None
 
-        def body(_: Any, values: Any) -> Any:
+        def body(number: Any, values: Any) -> Any:
             params, opt_state, model_state, rest, block = values
-            after, _, block = self._trace(params, opt_state, model_state, rest, constants, key, batch, block)
+            batch = first if stacked is None else jax.tree.map(lambda leaf: _entry(leaf, number), stacked)
+            after, _, block = self._trace(
+                params, opt_state, model_state, rest, constants, key, batch, block, at_once=len(batches)
+            )
             return (*after, block)
 
-        *after, rest, block = jax.lax.fori_loop(0, once, body, values)
+        *after, rest, block = jax.lax.fori_loop(0, count, body, values)
         return (self._packing.pack(tuple(after)), rest), {}, block
 
     def _trace(
@@ -102,13 +110,15 @@ class Program:
         key: Any,
         batch: Any,
         block: Any,
+        *,
+        at_once: int = 1,
     ) -> Any:
         check_is_batch(batch)
         self._report_trace()
         signature = Signature(
             params=params, opt_state=opt_state, model_state=model_state, rest=rest, batch=batch
         )
-        taped = block is not None
+        taped = (block is not None, at_once)
         known, self._taped = taped in self._taped, {*self._taped, taped}
         if self._first is None:
             out = self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
@@ -123,6 +133,10 @@ class Program:
                 stacklevel=2,
             )
         return self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
+
+
+def _entry(stacked: jax.Array, number: Any) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(stacked, number, keepdims=False)
 
 
 class Ready:

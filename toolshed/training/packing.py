@@ -34,19 +34,20 @@ class Packing:
 
     Args:
       tree: a tree with many small arrays; see `packing_for`.
+      together: arrays in a pack; with 1 nothing is packed.
 
     Attributes:
       identity: equal for two packings that do the same.
     """
 
-    def __init__(self, tree: Any):
+    def __init__(self, tree: Any, *, together: int = _TOGETHER):
         leaves, self._structure = jax.tree.flatten(tree)
         kinds: dict[Any, list[int]] = {}
         for number, leaf in enumerate(leaves):
             if _is_small(leaf):
                 kinds.setdefault((leaf.shape, leaf.dtype), []).append(number)
-        starts = [(same, at) for same in kinds.values() for at in range(0, len(same), _TOGETHER)]
-        groups = [tuple(same[at : at + _TOGETHER]) for same, at in starts]
+        starts = [(same, at) for same in kinds.values() for at in range(0, len(same), together)]
+        groups = [tuple(same[at : at + together]) for same, at in starts]
         self._groups = tuple(group for group in groups if len(group) > 1)
         packed = {number for group in self._groups for number in group}
         self._others = tuple(number for number in range(len(leaves)) if number not in packed)
@@ -71,11 +72,14 @@ class Packing:
 
 def packing_for(tree: Any) -> Packing | None:
     """How to pack a tree's arrays, or None where that would gain little or they are on several devices."""
-    leaves = jax.tree.leaves(tree)
-    if sum(map(_is_small, leaves)) < _MANY:
+    if sum(map(_is_small, jax.tree.leaves(tree))) < _MANY:
         return None
-    devices = {device for leaf in leaves for device in leaf.sharding.device_set}
-    return Packing(tree) if len(devices) == 1 else None
+    return Packing(tree) if is_on_one_device(tree) else None
+
+
+def is_on_one_device(tree: Any) -> bool:
+    """Whether all arrays of a tree are on the same device."""
+    return len({device for leaf in jax.tree.leaves(tree) for device in leaf.sharding.device_set}) == 1
 
 
 def _is_small(leaf: jax.Array) -> bool:

@@ -24,7 +24,6 @@ from toolshed.training.tape import Scalar, Tape
 # Fields that the caller has in hand already: nothing is computed or copied to fill them.
 _FROM_ARGUMENTS = ("step", "batch", "params", "model_state", "opt_state")
 _MAX_PROGRAMS = 8
-_ONCE = np.int32(1)
 
 
 def build_train_step(
@@ -247,32 +246,41 @@ class TrainStep:
         return Context(**{**kept, "batch": batch, **fields})
 
     def call_packed(
-        self, like: TrainState, packing: Packing, carried: tuple[Packed, Any], batch: Any, tape: Tape
+        self,
+        like: TrainState,
+        packing: Packing,
+        carried: tuple[Packed, Any],
+        batches: tuple[Any, ...],
+        count: int,
+        tape: Tape,
     ) -> tuple[Packed, Any]:
-        """The step on values that stay packed, of a step that donates; what `Stepper` calls.
+        """Steps on values that stay packed, of a step that donates; what `Stepper` calls.
 
         Args:
           like: a state with the model, optimiser and key; its values are not looked at.
           packing: how the values are packed.
           carried: parameters, optimiser state and model state, packed; and the step's number, the loss
             function's state and the metric states. Given away.
-          batch: as for a call.
-          tape: where to record this step's scalars.
+          batches: one for each call that this stands for, of one structure and equal shapes.
+          count: how many of them to use; one program is compiled for each number of batches, not for
+            each count.
+          tape: where to record the steps' scalars.
 
         Returns:
-          What is carried, after the step. Raises as a call does.
+          What is carried, after the last step. Raises as a call does.
         """
         ready = self._ready_packed
+        rows = count * self.steps_per_call
         try:
             if ready is None or ready[0] is not like or ready[1] is not packing:
                 ready = self._ready_packed = (like, packing, self._prepare(like, packing))
             run, constants, key = ready[2].run, ready[2].constants, ready[2].key
-            block = tape.reserve(self.record, self.steps_per_call, carried[1][0])
-            carried, _, block = run(*carried, constants, key, batch, block, _ONCE)
+            block = tape.reserve(self.record, rows, carried[1][0])
+            carried, _, block = run(*carried, constants, key, batches, block, np.int32(count))
         except Exception as error:
-            _explain(error, like, batch)
+            _explain(error, like, batches[0])
             raise
-        tape.wrote(block, self.steps_per_call, carried[1][0])
+        tape.wrote(block, rows, carried[1][0])
         return carried
 
     def _prepare(self, state: Any, packing: Packing | None = None) -> Ready:

@@ -1,16 +1,29 @@
-"""A state that goes on from step to step in memory of its own."""
+"""A state that goes on from step to step in memory of its own.
+
+Small steps cost more to ask for than to make: a compiled program takes some 30 microseconds to call,
+however little it computes. So where a state is small, several steps are made in one call, each on a batch
+of its own. One program makes them, be it one step or sixteen, and so a step's bits do not depend on the
+steps that it was made with.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from toolshed.state import TrainState
-from toolshed.training.packing import Packed, packing_for
+from toolshed.training.packing import Packed, Packing, is_on_one_device, packing_for
 from toolshed.training.step import TrainStep
 from toolshed.training.tape import Tape
+
+_AT_ONCE = 16  # steps in a call
+_LONGEST_CALL = 0.01  # seconds of steps in a call
+_SMALL_STATE = 2**18  # bytes that a step changes
+_SMALL_BATCH = 2**16  # bytes: more take longer to copy than to step on
 
 
 class Stepper:
@@ -22,12 +35,19 @@ class Stepper:
 
     Args:
       state: where to begin.
+
+    Attributes:
+      most: how many steps one call makes at the most.
     """
 
     def __init__(self, state: TrainState):
         values = (state.params, state.opt_state, state.model_state)
         self._packing = packing_for(values)
-        self._state = _copy(state)
+        self.most = 1
+        if _bytes_of(values) <= _SMALL_STATE and is_on_one_device(values):
+            self.most = _AT_ONCE
+            self._packing = self._packing or Packing(values, together=1)
+        self._state = copied(state)
         self._packed: tuple[Packed, Any] | None = None
         if self._packing is not None:
             self._packed = (self._packing.pack(_values(self._state)), _rest(self._state))
@@ -51,7 +71,7 @@ class Stepper:
 
     def copy(self) -> TrainState:
         """The state after the last completed step, in memory that no step will use."""
-        return _copy(self.state)
+        return copied(self.state)
 
     def reset_metrics(self) -> None:
         """Has the metrics begin anew."""
@@ -64,33 +84,57 @@ class Stepper:
             packed, (step, loss_fn_state, _) = self._packed
             self._packed = (packed, (step, loss_fn_state, metrics.reset().states))
 
-    def __call__(self, step: TrainStep, batch: Any, tape: Tape, *, anew: bool = False) -> None:
-        """One call of a step that donates, with its scalars on the tape.
+    def __call__(self, step: TrainStep, batches: Sequence[Any], tape: Tape, *, anew: bool = False) -> None:
+        """Calls of a step that donates, one for each batch, with its scalars on the tape.
 
         Args:
           step: makes the step.
-          batch: for it.
-          tape: takes its scalars.
-          anew: have the metrics begin anew with this step.
+          batches: at least one, at most `most`, all of one `kind_of`.
+          tape: takes the scalars.
+          anew: have the metrics begin anew with the first of these steps.
 
         Raises as the step does; the state is then the one from before, unless the device failed in it.
         """
         if not anew:
-            self._make(step, batch, tape)
+            self._make(step, batches, tape)
             return
         before = self._state, self._packed
         self.reset_metrics()
         try:
-            self._make(step, batch, tape)
+            self._make(step, batches, tape)
         except BaseException:
             self._state, self._packed = before
             raise
 
-    def _make(self, step: TrainStep, batch: Any, tape: Tape) -> None:
+    def _make(self, step: TrainStep, batches: Sequence[Any], tape: Tape) -> None:
         if self._packing is None or self._packed is None:
+            (batch,) = batches
             self._state, _ = step(self._state, batch, tape)
-        else:
-            self._packed = step.call_packed(self._state, self._packing, self._packed, batch, tape)
+            return
+        count = len(batches)
+        if self.most > 1 and kind_of(batches[0]) is not None:
+            batches = (*batches, *[batches[-1]] * (self.most - count))  # what fills up is not looked at
+        self._packed = step.call_packed(self._state, self._packing, self._packed, tuple(batches), count, tape)
+
+
+def kind_of(batch: Any) -> Hashable:
+    """What batches have in common that can be stepped on in one call; None for one that has to be alone."""
+    leaves, structure = jax.tree.flatten(batch)
+    if (
+        not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves)
+        or _bytes_of(leaves) > _SMALL_BATCH
+    ):
+        return None
+    return structure, *((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
+
+
+def at_once(most: int, steps: int, seconds: float) -> int:
+    """How many steps to make in a call, by how long some took: no more than one is willing to wait for."""
+    return max(1, min(most, int(steps / max(seconds, 1e-9) * _LONGEST_CALL)))
+
+
+def _bytes_of(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def _values(state: TrainState) -> tuple[Any, Any, Any]:
@@ -101,7 +145,7 @@ def _rest(state: TrainState) -> tuple[Any, Any, Any]:
     return state.step, state.loss_fn_state, None if state.metrics is None else state.metrics.states
 
 
-def _copy(state: TrainState) -> TrainState:
+def copied(state: TrainState) -> TrainState:
     """The state with copies of whatever a step changes; the skeleton is shared."""
     changed = {
         "step": state.step,

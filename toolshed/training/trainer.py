@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,13 +22,15 @@ from toolshed.training.context import Context
 from toolshed.training.evaluation import Evaluation
 from toolshed.training.incoming import IncomingLosses
 from toolshed.training.interrupts import InterruptGuard
+from toolshed.training.lookahead import Lookahead
 from toolshed.training.program import Skeleton
 from toolshed.training.step import TrainStep, build_train_step
-from toolshed.training.stepper import Stepper
+from toolshed.training.stepper import Stepper, at_once
 from toolshed.training.watches import EarlyStop, Monitor, Watch
 
 # Numbers that no step has, to fold keys from that no step uses.
 _INIT, _TRAIN = 0xFFFF_FFFD, 0xFFFF_FFFC
+_FIRST_LOOK = 0.02  # seconds
 _LOOK_EVERY = 0.5  # seconds between two looks at the losses that came in
 
 Report = Callable[[int, jax.Array, TrainState], None]
@@ -272,18 +275,16 @@ class Trainer:
     def _loop(self, state: TrainState, batches: Iterator[Any], losses: IncomingLosses) -> TrainState:
         """Steps in memory of their own, donated from one to the next."""
         stepper = self._stepper = Stepper(state)
-        tape = self._steps_in_fit.tape()
-        next_look = time.monotonic() + _LOOK_EVERY
+        tape, pace = self._steps_in_fit.tape(), _Pace(stepper.most)
         with InterruptGuard() as guard:
             try:
-                for step, batch in self._calls(batches):
+                for step, some in self._calls(batches, pace):
                     guard.busy = True
-                    stepper(step, batch, tape)
+                    stepper(step, some, tape)
                     guard.busy = False
                     if guard.pending:
                         guard.check()
-                    if (now := time.monotonic()) >= next_look:
-                        next_look = now + _LOOK_EVERY
+                    if pace.is_time_to_look(len(some)):
                         tape.turn()
                         losses.add_rows(tape.take_ready())
             finally:
@@ -292,18 +293,19 @@ class Trainer:
             losses.add_rows(tape.take())
         return self.last_state
 
-    def _calls(self, batches: Iterator[Any]) -> Iterator[tuple[TrainStep, Any]]:
-        """Which step to call with which batch: k batches at once as far as they go, then one by one."""
+    def _calls(self, batches: Iterator[Any], pace: _Pace) -> Iterator[tuple[TrainStep, list[Any]]]:
+        """Which step to call with which batches; with ``steps_per_call``, k as one as far as they go."""
         k = self.steps_per_call
         if k == 1:
-            return zip(itertools.repeat(self._step_in_fit), batches)
-        groups = iter(lambda: list(itertools.islice(batches, k)), [])
-        return itertools.chain.from_iterable(
-            ((self._steps_in_fit, stack(group)),)
-            if len(group) == k and len({_shapes(batch) for batch in group}) == 1
-            else zip(itertools.repeat(self._step_in_fit), group)
-            for group in groups
-        )
+            ahead = Lookahead(lambda: (next(batches), None))
+            with contextlib.suppress(StopIteration):
+                while True:
+                    yield self._step_in_fit, ahead.take(pace.at_once)
+        while group := list(itertools.islice(batches, k)):
+            if len(group) == k and len({_shapes(batch) for batch in group}) == 1:
+                yield self._steps_in_fit, [stack(group)]
+            else:
+                yield from ((self._step_in_fit, [batch]) for batch in group)
 
     def _loop_reported(
         self, state: TrainState, batches: Iterator[Any], report: Report, losses: IncomingLosses
@@ -396,6 +398,31 @@ def _checked_window(window: Any, data: Any) -> int:
     if not isinstance(window, int) or window < 1:
         raise DataError(f"window is {window!r}; expected a whole number from 1.")
     return window
+
+
+class _Pace:
+    """When to look at the losses, and how many steps to make in a call.
+
+    Args:
+      most: steps in a call, at the most.
+    """
+
+    def __init__(self, most: int):
+        self.at_once = 1
+        self._most = most
+        self._steps, self._since = 0, time.monotonic()
+        self._wait = _FIRST_LOOK
+
+    def is_time_to_look(self, steps: int) -> bool:
+        """Whether it is, ``steps`` after it was asked last."""
+        self._steps += steps
+        now = time.monotonic()
+        if now - self._since < self._wait:
+            return False
+        self.at_once = at_once(self._most, self._steps, now - self._since)
+        self._steps, self._since = 0, now
+        self._wait = min(2 * self._wait, _LOOK_EVERY)
+        return True
 
 
 def _shapes(batch: Any) -> tuple[Any, ...]:

@@ -60,6 +60,11 @@ export class Panel {
     return this.view.settings.log.includes(this.title);
   }
 
+  /** Of the axes; the page may not have told it yet when the first chart is made. */
+  font() {
+    return `11px ${this.view.theme.font || "sans-serif"}`;
+  }
+
   isHidden(label) {
     return this.view.settings.off.includes(`${this.title}\n${label}`);
   }
@@ -87,7 +92,7 @@ export class Panel {
       [start, stop],
       [low, high],
     ];
-    if (this.chart && this.chart.logarithmic !== this.isLog()) {
+    if (this.chart && (this.chart.logarithmic !== this.isLog() || this.chart.font !== this.font())) {
       this.chart.destroy();
       this.chart = null;
     }
@@ -118,7 +123,7 @@ export class Panel {
     const { view } = this;
     const axis = {
       stroke: () => view.theme.shade(0.75),
-      font: `11px ${view.theme.font}`,
+      font: this.font(),
       grid: { stroke: () => view.theme.shade(0.1), width: 1 },
       ticks: { stroke: () => view.theme.shade(0.1), width: 1, size: 4 },
     };
@@ -155,6 +160,7 @@ export class Panel {
       this.plot,
     );
     this.chart.logarithmic = logarithmic;
+    this.chart.font = this.font();
     this.dots = new Map();
     this.chart.over.append(this.tip);
   }
