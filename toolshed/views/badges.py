@@ -60,13 +60,13 @@ def badges(node: Node) -> list[Badge]:
         Badge("norm", f"  {_norm(total):<13}"),
         _ratio(total, node.array is None),
     ]
+    if total.what:
+        made.append(Badge("note", f"{total.what}  "))
     if total.summary is not None:
         made += _of_leaf(total)
     elif not total.what:
         arrays = f"{total.leaves:,} array{'s' if total.leaves != 1 else ''}"
         made.append(Badge("quiet", f"{arrays} · {total.count:,} value{'s' if total.count != 1 else ''}"))
-    if total.what:
-        made.append(Badge("note", f"  {total.what}"))
     return made
 
 
@@ -124,13 +124,13 @@ def _ratio(total: Total, is_worst: bool) -> Badge:
     """The size of an update beside its parameter; about 1e-3 is usual. Of a node, if it is unusual."""
     away = strangeness(total.ratio)
     if away < 0 or (is_worst and away <= 1):
-        return Badge("quiet", " " * 12 if total.summary is not None and away >= 0 else "")
+        return Badge("quiet", " " * 11 if total.summary is not None and away >= 0 else "")
     is_vector = total.summary is not None and len(total.summary.shape) < 2
     kind = "quiet" if is_vector else "good" if away <= 1 else "odd" if away <= 2 else "bad"
     ratio = total.ratio
     number = "0" if ratio == 0 else "∞" if math.isinf(ratio) else _exponent(f"{ratio:.0e}")
     arrow = " " if kind in ("quiet", "good") else "▲" if ratio > 1e-3 else "▼"
-    return Badge(kind, f" Δ/θ {number:<4}{arrow} ")
+    return Badge(kind, f" Δ/θ {number:<4}{arrow}")
 
 
 def short(value: float) -> str:

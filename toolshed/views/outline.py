@@ -118,7 +118,10 @@ def _with_only_child(node: Node) -> Node:
             "dict",
         )
         word, note = child.word, node.word if innermost else child.note
-    return dataclasses.replace(child, name=f"{node.name}/{child.name}", word=word, note=note)
+    # penzai keeps what stands one after another in a list called sublayers; it says nothing
+    name = child.name.removeprefix("sublayers/") if child.word in ("list", word) else child.name
+    name = node.name if name == "sublayers" else f"{node.name}/{name}"
+    return dataclasses.replace(child, name=name, word=word, note=note)
 
 
 def _is_whole_model(tree: Any) -> bool:
