@@ -62,7 +62,9 @@ def test_a_run_without_a_store_leaves_nothing_and_cannot_save(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
     assert not run.can_save
     assert run.folder is None
-    with pytest.raises(RunError, match=r"This run is kept nowhere\. To have it kept, make it with Run\(…, store='runs'\)\."):
+    with pytest.raises(
+        RunError, match=r"This run is kept nowhere\. To have it kept, make it with Run\(…, store='runs'\)\."
+    ):
         run.save()
     with pytest.raises(RunError, match="This run is kept nowhere"):
         _ = run.checkpoints
