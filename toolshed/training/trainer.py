@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from toolshed import models, paths
-from toolshed.data import feed
+from toolshed.data import feed, stack
 from toolshed.errors import DataError, ModelError, NonFiniteError, StateError, ToolshedError
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.metrics import Collection
