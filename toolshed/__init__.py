@@ -13,6 +13,7 @@ from toolshed import losses as losses
 from toolshed import metrics as metrics
 from toolshed import models as models
 from toolshed import views as views
+from toolshed.live import explore as explore
 from toolshed.models.capture import capture as capture
 from toolshed.run import Run as Run
 from toolshed.run import attach as attach

@@ -172,7 +172,7 @@ def test_training_goes_on_in_the_background_while_the_cell_returns():
     assert is_alive(run.state)
     run.wait()
     progress = run.progress
-    assert (progress.status, progress.step, progress.goal, progress.remaining) == ("finished", 30, 30, 0)
+    assert (progress.status, progress.step, progress.goal, progress.remaining) == ("finished", 30, 30, None)
     assert progress.epoch == 30 / LENGTH
     assert is_clean(run)
     assert "finished, step 30 of 30, loss " in repr(run)

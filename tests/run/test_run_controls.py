@@ -326,14 +326,16 @@ def test_the_data_may_look_at_the_run_and_log_but_not_move_it():
         return data()[number % LENGTH]
 
     run = new_run(toolshed.data.from_function(batch, LENGTH))
-    run.train(10, wait=True)
-    assert found["state"] == 3
+    run.train(40, wait=True)
+    assert found["state"] <= 3  # batches of quick steps are read several at once
     for name in ("goto", "step", "edit"):
         assert found[name].startswith("This was called from inside reading its data, which the run is in")
-    assert (run.status, run.progress.step) == ("paused", 4)
-    assert values(run, "my/number") == {3: 1.5}
+    assert run.status == "paused"
+    assert found["state"] < run.progress.step < 40
+    assert values(run, "my/number") == {found["state"]: 1.5}
     run.resume()
     run.wait()
+    assert run.progress.step == 40
     assert is_clean(run)
 
 

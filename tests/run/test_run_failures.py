@@ -188,15 +188,15 @@ def poisoned(at: int) -> Any:
     return toolshed.data.from_function(batch)
 
 
-def test_a_loss_that_is_not_finite_pauses_the_run_and_says_at_which_step():
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_and_says_at_which_step():
     run = new_run(poisoned(6))
     with pytest.raises(
-        NonFiniteError, match=r"^The loss of step 6 is nan\. run\.goto\(5\) goes back"
+        NonFiniteError, match=r"^The loss of step 6 is nan\. The run went back to step 5\."
     ) as caught:
         run.train(10_000, wait=True)
     assert caught.value.step == 6
     assert run.status == "failed"
-    assert 6 <= run.progress.step < 10_000
+    assert run.progress.step == 5
     assert [(event.step, event.data) for event in events_of(run, "nonfinite")] == [
         (6, {"name": "train/loss", "value": "nan"})
     ]
@@ -264,8 +264,11 @@ def test_a_device_that_fails_in_a_step_takes_no_step_before_it(device: Device, e
     try:
         with pytest.raises(Exception, match="the device has failed"):
             run.train(100, wait=True)
-        assert (run.status, run.progress.step) == ("failed", 12)
+        assert run.status == "failed"
+        assert 10 <= run.progress.step <= 12  # quick steps are made several in a call
         run.state.check_alive()
+        if run.progress.step < 12:
+            run.step(12 - run.progress.step)
         with pytest.raises(Exception, match="the device has failed"):
             run.step()
         assert run.progress.step == 12

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from toolshed.insight.source import Source
 from toolshed.insight.summary import LeafSummary
@@ -149,6 +151,8 @@ class Autopsy:
       replay_finite: whether the replay gave finite results; None where the compiled function did, so
         that there was nothing to replay.
       operations: how many operations were replayed.
+      step: of a training step, its number, counted as steps done after it; None for a function.
+      batch: of a training step, what it was given.
     """
 
     fault: Fault | None
@@ -157,6 +161,8 @@ class Autopsy:
     compiled_finite: bool | None
     replay_finite: bool | None
     operations: int = 0
+    step: int | None = None
+    batch: Mapping[str, Any] | None = None
 
     @property
     def finite(self) -> bool:
@@ -182,7 +188,8 @@ class Autopsy:
         if self.became_nan is not None:
             source = f" at {self.became_nan.source}" if self.became_nan.source else ""
             lines.append(f"  then     {self.became_nan.primitive} makes NaN of it{source}")
-        return "\n".join([*lines, f"  reaches  {_names(self.reaches)}"])
+        lines.append(f"  reaches  {_names(self.reaches)}")
+        return "\n".join([*lines, *([] if self.step is None else [f"  step     {self.step:,}"])])
 
 
 def _symbol(value: float) -> str:

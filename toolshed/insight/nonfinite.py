@@ -9,6 +9,7 @@ from toolshed.insight.events import NOWHERE, constant_fault, input_fault
 from toolshed.insight.finite import nonfinite
 from toolshed.insight.operations import Program
 from toolshed.insight.replay import Replay
+from toolshed.insight.sources import step_of
 from toolshed.insight.subject import subject_of
 
 
@@ -54,9 +55,10 @@ def first_nonfinite(step_or_fn: Any, *args: Any, **kwargs: Any) -> Autopsy:
       ('log', (1,), 'mul')
     """
     subject = subject_of(step_or_fn, args, kwargs)
+    step, batch = (int(args[0].step) + 1, args[1]) if step_of(step_or_fn) is not None else (None, None)
     compiled_bad = None if subject.run is None else subject.run()
     if compiled_bad == ():
-        return Autopsy(None, None, (), compiled_finite=True, replay_finite=None)
+        return Autopsy(None, None, (), compiled_finite=True, replay_finite=None, step=step, batch=batch)
     replay = Replay()
     origins = [
         replay.log.add(input_fault(name, value)) if nonfinite(value) else NOWHERE
@@ -80,4 +82,6 @@ def first_nonfinite(step_or_fn: Any, *args: Any, **kwargs: Any) -> Autopsy:
         compiled_finite=None if compiled_bad is None else False,
         replay_finite=not bad,
         operations=replay.operations,
+        step=step,
+        batch=batch,
     )

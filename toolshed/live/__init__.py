@@ -4,6 +4,7 @@ The dashboard itself is `toolshed.live.dashboard.Dashboard`: to import it takes 
 ipywidgets and anywidget, so it is imported when the first run is shown.
 """
 
+from toolshed.live.display import explore as explore
 from toolshed.live.display import show as show
 from toolshed.live.terminal import TerminalView as TerminalView
 from toolshed.run.shown import hooks as _hooks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from toolshed import views
 from toolshed.live.screen import line
 from toolshed.live.twin import Twin
 from toolshed.run import Run, place
@@ -32,12 +33,30 @@ def show(run: Run) -> None:
     if not place.in_kernel():
         print(line(run))
         return
-    views = _SHOWN.get(run)
-    if views is None or (views.dashboard is not None and not views.dashboard.comm):
-        views = _SHOWN[run] = _make_views(run)
-    if views.dashboard is not None:
-        _publish_widget(views.dashboard)
-    views.twin.show()
+    shown = _SHOWN.get(run)
+    if shown is None or (shown.dashboard is not None and not shown.dashboard.comm):
+        shown = _SHOWN[run] = _make_views(run)
+    if shown.dashboard is not None:
+        _publish_widget(shown.dashboard)
+    shown.twin.show()
+
+
+def explore(tree: Any) -> Any:
+    """A tree to walk through: levels open on demand, arrays are found by path or the worst first.
+
+    A click on an array shows its numbers, its histogram and a picture of its values. It says what was so
+    when it was made, and keeps the tree's arrays. Where nobody can click, as in a notebook that a program
+    runs, it is the picture that `toolshed.show` makes.
+
+    Args:
+      tree: any pytree: a state, a model, a Context, gradients.
+    """
+    if not place.is_watched():
+        return views.show(tree)
+    # ipywidgets and anywidget take a third of a second to import: only where they are needed.
+    from toolshed.live.explorer import Explorer
+
+    return Explorer(tree)
 
 
 def _make_views(run: Run) -> _Views:

@@ -11,6 +11,7 @@ from toolshed.errors import NonFiniteError, RunError
 from toolshed.run import place
 from toolshed.run.engine import Engine
 from toolshed.run.events import one_line
+from toolshed.run.finite import last_finite
 from toolshed.run.serial import Serial, wait_whatever_comes
 from toolshed.run.training import Ending, Training, failure
 from toolshed.run.until import Condition
@@ -43,6 +44,7 @@ class Control:
       status: in a word, see `Progress`.
       message: in words: why it paused, what failed; or empty.
       goal: the step at which training ends, or None.
+      to_blame: the last step that brought a value which is not finite, and its branch; or None.
       keeps: saves states in the moments of a training, or None.
     """
 
@@ -58,6 +60,7 @@ class Control:
         self._changing = threading.RLock()  # for the moments in which a training begins or ends
         self._conditions: tuple[Condition | None, Sequence[Watch]] = (None, ())
         self._error: BaseException | None = None
+        self.to_blame: tuple[int, str] | None = None
         engine.found = self._found_nonfinite
         engine.publisher.lost = self._lost_rows
 
@@ -193,6 +196,8 @@ class Control:
                 self._engine.publisher.finish()  # the last rows may hold a loss that is not finite
                 if ending.error is None and training.lost is not None:
                     ending = failure(self._engine, training.lost)
+                if isinstance(self._error, NonFiniteError):
+                    self._back_to_finite(self._error)
                 if ending.error is not None and place.is_watched():
                     traceback.print_exception(ending.error)
                 with self._changing:
@@ -234,6 +239,26 @@ class Control:
         publisher = self._engine.publisher
         branch = publisher.history.branch
         publisher.event("nonfinite", step, branch, words, name="train/loss", value=str(loss))
+
+    def _back_to_finite(self, error: NonFiniteError) -> None:
+        """Goes back to before the step that brought a value that is not finite, where the data allows."""
+        engine, step = self._engine, error.step
+        if step is None or not engine.feed.goes_back:
+            return
+        try:
+            branch, good = engine.timeline.current, last_finite(engine, step)
+            engine.goto(good)
+        except Exception as problem:
+            engine.tell("note", f"could not go back to a finite state: {one_line(problem)}")
+            return
+        self.to_blame = (good + 1, branch)
+        what = "" if good + 1 == step else f" It comes from step {good + 1:,}, whose update is not finite."
+        self._error = NonFiniteError(
+            f"{str(error).split('. ')[0]}.{what} The run went back to step {good:,}. run.autopsy() tells"
+            f" which operation it was, and run.explain({good + 1}) what that step knew."
+            " Run(check_finite=False) trains on.",
+            step=good + 1,
+        )
 
     def _lost_rows(self, error: Exception) -> None:
         """The device failed in a step. Called on the publishing thread."""

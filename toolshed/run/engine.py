@@ -335,6 +335,10 @@ class Engine:
                 before.reset_metrics()
             return look(before.copy(), self.feed.take())
 
+    def made_again(self, step: int) -> TrainState:
+        """The state at a step of the present branch; the feed stands behind it."""
+        return self._replay(self.timeline.owner(step), step).state
+
     @contextlib.contextmanager
     def aside(self, what: str) -> Iterator[None]:
         """Something that reads the data, and after which all is as it was."""

@@ -15,6 +15,7 @@ from toolshed.checkpoints import Repository, Saving
 from toolshed.checkpoints.labels import check_dict
 from toolshed.errors import RunError
 from toolshed.gradients import GradientStrategy, backprop
+from toolshed.insight import Autopsy, first_nonfinite
 from toolshed.metrics import Collection
 from toolshed.run import place
 from toolshed.run.buttons import press
@@ -72,7 +73,8 @@ class Run:
       snapshot_every: steps between two snapshots; None for about one a second.
       snapshot_bytes: memory for snapshots on the device. On an accelerator older ones move to the host, up
         to four times as many; then they are thinned out.
-      check_finite: whether to stop when a loss is NaN or infinite.
+      check_finite: whether to stop when a loss is NaN or infinite, and to go back to the last state before
+        with no such value.
       store: a directory in which the run gets one of its own, where every value and event is written to
         while it goes on, and checkpoints are kept; `toolshed.attach` goes on from there. None for nowhere.
       checkpoint_every: steps (or a `datetime.timedelta`) between two checkpoints; None for about one a
@@ -402,6 +404,32 @@ class Run:
         """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
         step = whole_number("step", step, 1)
         return self._control.ask(lambda: self._engine.explain(step, branch), moves=True)
+
+    def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
+        """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
+
+        Takes seconds, for the step is run operation by operation; a training in the background waits.
+        Moves nothing.
+
+        Args:
+          step: the one that led to this step; by default the one that the run stopped at and went back from.
+          branch: on the way to which branch; None for the present one.
+
+        Raises:
+          RunError: there is no such step, or none has stopped the run.
+        """
+        if step is None:
+            if self._control.to_blame is None:
+                raise RunError(
+                    "No value that is not finite has stopped this run. run.autopsy(step) looks into any step."
+                )
+            step, branch = self._control.to_blame
+        number = whole_number("step", step, 1)
+
+        def look(state: TrainState, batch: Any) -> Autopsy:
+            return first_nonfinite(self.trainer, state, batch)
+
+        return self._control.ask(lambda: self._engine.look_at(number, branch, look), moves=True)
 
     # --- edits --------------------------------------------------------------------------------------
 

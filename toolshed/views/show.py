@@ -65,11 +65,16 @@ def show(tree: Any, *, select: str | None = None, worst: int | None = None) -> V
       >>> "NaN ×1" in repr(view)
       True
     """
+    return View(narrowed(measured(tree), select, worst))
+
+
+def measured(tree: Any) -> Node:
+    """The outline of a tree with the totals of all nodes; waits for the device."""
     root = outline(tree)
     measure(root)
     if isinstance(tree, Context):
         _set_ratios(root)
-    return View(narrowed(root, select, worst))
+    return root
 
 
 def _set_ratios(root: Node) -> None:

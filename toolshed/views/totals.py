@@ -62,7 +62,7 @@ class Total:
 def measure(root: Node) -> None:
     """Fills the totals of all nodes. Measures arrays where they lie; waits for a few numbers of each."""
     leaves = list(root.leaves())
-    arrays = [_with_plain_mesh(leaf.array) for leaf in leaves]
+    arrays = [with_plain_mesh(leaf.array) for leaf in leaves]
     try:
         totals = [total_of(summary) for summary in leaf_statistics(arrays).values()]
     except Exception:  # one array that cannot be measured hides no other
@@ -80,7 +80,7 @@ def _alone(array: Any) -> Total:
         return Total(leaves=1, what=f"not measured: {type(error).__name__}")
 
 
-def _with_plain_mesh(value: Any) -> Any:
+def with_plain_mesh(value: Any) -> Any:
     """The same shards on a mesh without explicit axes, on which arrays can be put together freely."""
     array = getattr(value, "data_array", value)
     if not isinstance(array, jax.Array) or isinstance(array, Tracer) or array.is_deleted():
