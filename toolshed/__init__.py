@@ -16,7 +16,10 @@ from toolshed import views as views
 from toolshed.live import explore as explore
 from toolshed.models.capture import capture as capture
 from toolshed.run import Run as Run
+from toolshed.run import attach as attach
+from toolshed.run import compare_runs as compare_runs
 from toolshed.run import lr_find as lr_find
+from toolshed.run import runs as runs
 from toolshed.run import until as until
 from toolshed.run import what_if as what_if
 from toolshed.state import TrainState as TrainState

@@ -1,4 +1,4 @@
-"""The command ``toolshed``: open the notebooks, see a training in the terminal, look at checkpoints."""
+"""The command ``toolshed``: notebooks, a training in the terminal, what was kept of runs and checkpoints."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoints = commands.add_parser("checkpoints", help="what is saved in a directory of checkpoints")
     checkpoints.add_argument("path", help="the directory")
     checkpoints.add_argument("--verify", action="store_true", help="read all files, to see that none changed")
+    runs = commands.add_parser("runs", help="the runs that were kept in a directory")
+    runs.add_argument("path", nargs="?", default="runs", help="the directory (default: %(default)s)")
     chosen, options = parser.parse_known_args(arguments)
     if options and chosen.command != "lab":
         parser.error(f"unrecognized arguments: {' '.join(options)}")
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return open_lab(options)
         if chosen.command == "checkpoints":
             return show_checkpoints(chosen.path, verify=chosen.verify)
+        if chosen.command == "runs":
+            return show_runs(chosen.path)
         return run_demo(chosen.steps)
     except (ImportError, ValueError, ToolshedError) as error:
         print(f"toolshed: {error}", file=sys.stderr)
@@ -116,3 +120,19 @@ def show_checkpoints(path: str, *, verify: bool) -> int:
         if damage.step is None:
             print(damage.problem)
     return int(bool(damages))
+
+
+def show_runs(path: str) -> int:
+    """Prints the runs that were kept in a directory. It changes nothing.
+
+    Raises:
+      ValueError: there is no such directory.
+    """
+    _print_any_character()
+    from toolshed.run import runs  # imports jax, which takes a while
+
+    found = runs(path)
+    if not found.path.is_dir():
+        raise ValueError(f"There is no directory {found.path}.")
+    print(found)
+    return 0

@@ -11,6 +11,7 @@
     ├── FieldNotFilled       (also AttributeError) a Context field that nobody asked for
     ├── HistoryError         values that a history cannot take, or does not have
     ├── RunError             a run was asked for what it cannot do
+    ├── StoreError           a run on the disk that is not there, or cannot be read
     ├── NonFiniteError       (also FloatingPointError) a loss that is NaN or infinite
     └── CheckpointError      a repository of checkpoints that cannot do what was asked
         ├── CheckpointNotFoundError   (also LookupError) no checkpoint of that step or tag
@@ -27,6 +28,7 @@
     ├── ReplayWarning        steps that a run made again came out differently
     ├── ListenerWarning      a listener of a run failed and is not called any more
     ├── ViewWarning          a view of a run failed; the run goes on
+    ├── StoreWarning         a run cannot be written to the disk; it goes on
     ├── ExhaustedWarning     the data ended before the requested steps were done
     ├── CheckpointWarning    a damaged checkpoint was stepped over, or a lock could not be had
     ├── PartialRestoreWarning  some leaves were not restored, as partial=True allows
@@ -86,6 +88,10 @@ class HistoryError(ToolshedError, ValueError):
 
 class RunError(ToolshedError):
     """A run was asked for what it cannot do now, or at all."""
+
+
+class StoreError(ToolshedError):
+    """A run on the disk is not there, is damaged, or is not what it is asked to be."""
 
 
 class NonFiniteError(ToolshedError, FloatingPointError):
@@ -156,6 +162,10 @@ class ListenerWarning(ToolshedWarning):
 
 class ViewWarning(ToolshedWarning):
     """A view of a run failed; the run itself is not touched."""
+
+
+class StoreWarning(ToolshedWarning):
+    """A run cannot be written to the disk; it goes on, and is written once that works again."""
 
 
 class ExhaustedWarning(ToolshedWarning):

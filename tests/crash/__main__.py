@@ -1,4 +1,9 @@
-"""The long form: ``python -m tests.crash --kills 500``. Prints a line for each way of saving."""
+"""The long forms. Each prints what it did.
+
+``python -m tests.crash --kills 500`` kills saving processes, in each way of saving.
+``python -m tests.crash --training 50`` kills one training that often, and compares its end with that of one
+that was left alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.crash.harness import Killer, Zygote
+from tests.crash.harness import Breaker, Killer, Zygote
 from tests.crash.worker import MODES
 
 
@@ -16,8 +21,12 @@ def main() -> None:
     """Kills as many processes as asked for, spread over all ways of saving."""
     parser = argparse.ArgumentParser(description="Kills saving processes and looks at what they leave.")
     parser.add_argument("--kills", type=int, default=500, help="how many (default: %(default)s)")
+    parser.add_argument("--training", type=int, default=0, metavar="KILLS", help="kill one training so often")
     parser.add_argument("--seed", type=int, default=0, help="of chance (default: %(default)s)")
     options = parser.parse_args()
+    if options.training:
+        kill_training(options.training, options.seed)
+        return
     ways = [(mode, asynchronous) for mode in MODES for asynchronous in (False, True)]
     zygote = Zygote()
     for i, (mode, asynchronous) in enumerate(ways):
@@ -31,6 +40,22 @@ def main() -> None:
         seconds = time.monotonic() - begun
         print(f"{mode}, {how}: {killer.kills} kills, {len(killer.saved)} saved, {seconds:.0f} s", flush=True)
     zygote.close()
+
+
+def kill_training(kills: int, seed: int) -> None:
+    """Kills a training, and compares."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        zygote = Zygote("tests.crash.training", JAX_COMPILATION_CACHE_DIR=f"{folder}/compiled")
+        steps, chance = 30 * kills, random.Random(seed)
+        alone = Breaker(Path(folder) / "alone", source=chance, steps=steps)
+        broken = Breaker(Path(folder) / "broken", source=chance, steps=steps, seconds=0.03, life=1.5)
+        expected, found = alone.break_it(zygote, kills=0), broken.break_it(zygote, kills=kills)
+        zygote.close()
+        print(*broken.lives(), sep="\n")
+    seconds = time.monotonic() - begun
+    print(f"{kills} kills in {seconds:.0f} s: left alone {expected}, killed {found}")
+    assert found == expected
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tests.crash.training import Lesson
 from tests.crash.worker import Order, loss, repository, state, values
 
 ROOT = Path(__file__).parents[2]
@@ -125,19 +126,24 @@ def check_values(found: Any, n: int) -> None:
 
 
 class Zygote:
-    """The process that makes the processes that are killed."""
+    """The process that makes the processes that are killed.
 
-    def __init__(self) -> None:
+    Args:
+      module: what it runs.
+      environment: for it, beside what there is.
+    """
+
+    def __init__(self, module: str = "tests.crash.worker", **environment: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.worker"],
+            [sys.executable, "-m", module],
             cwd=ROOT,
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def start(self, order: Order) -> int:
+    def start(self, order: Any) -> int:
         """Starts a process; gives its id."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order._asdict()) + "\n")
@@ -155,3 +161,59 @@ class Zygote:
     def close(self) -> None:
         """Ends it."""
         self._process.communicate()
+
+
+class Breaker:
+    """Kills a training at random moments until it was killed often enough, then lets it come to its end.
+
+    Args:
+      folder: where its runs and its log are.
+      source: of chance.
+      steps: to train.
+      seconds: that each batch takes to be read.
+      life: seconds after which a process is killed at the latest.
+    """
+
+    def __init__(
+        self, folder: Path, *, source: random.Random, steps: int, seconds: float = 0.0, life: float = 0.0
+    ):
+        folder.mkdir()
+        self._lesson = Lesson(str(folder / "runs"), str(folder / "log"), seconds, steps)
+        self._life = life
+        self._log = folder / "log"
+        self._source = source
+
+    def break_it(self, zygote: Zygote, kills: int) -> str:
+        """The digest of the training's end, after so many kills."""
+        for _ in range(kills):
+            lives = len(self._lines())
+            process = zygote.start(self._lesson)
+            self._wait_for(lives + 1)
+            time.sleep(self._source.uniform(0, self._life))
+            os.kill(process, signal.SIGKILL)
+            assert os.WIFSIGNALED(zygote.wait()), self._errors()
+        zygote.start(self._lesson)
+        zygote.wait()
+        lines = self._lines()
+        assert lines, self._errors()
+        assert lines[-1].startswith("done "), self._errors()
+        assert len(self.lives()) == kills + 1
+        return lines[-1]
+
+    def lives(self) -> list[str]:
+        """How each process began."""
+        return [line for line in self._lines() if not line.startswith("done ")]
+
+    def _lines(self) -> list[str]:
+        return self._log.read_text().splitlines() if self._log.exists() else []
+
+    def _wait_for(self, lines: int) -> None:
+        deadline = time.monotonic() + 300
+        while len(self._lines()) < lines:
+            assert "Error" not in self._errors(), self._errors()
+            assert time.monotonic() < deadline, self._errors()
+            time.sleep(0.002)
+
+    def _errors(self) -> str:
+        errors = Path(f"{self._log}.errors")
+        return errors.read_text()[-4000:] if errors.exists() else "no errors"

@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -131,16 +132,20 @@ def kill_at(operations: int, root: str) -> None:
     sys.addaudithook(hook)
 
 
-def main() -> None:
-    """Forks a process for each order, one after another."""
+def serve(begin: Callable[[str], tuple[str, Callable[[], None]]]) -> None:
+    """Forks a process for each line of the input, one after another.
+
+    Args:
+      begin: gives a file for the process's errors and what it has to do, from the line.
+    """
     warnings.simplefilter("ignore", RuntimeWarning)  # jax's on forks; its threads begin in the child
     for line in sys.stdin:
-        order = Order(**json.loads(line))
+        errors, task = begin(line)
         process = os.fork()
         if process == 0:
-            os.dup2(os.open(f"{order.acknowledged}.errors", os.O_WRONLY | os.O_CREAT, 0o644), 2)
+            os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT, 0o644), 2)
             try:
-                work(order)
+                task()
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -149,5 +154,11 @@ def main() -> None:
         print(os.waitpid(process, 0)[1], flush=True)
 
 
+def begin(line: str) -> tuple[str, Callable[[], None]]:
+    """The file for errors and the task of an order."""
+    order = Order(**json.loads(line))
+    return f"{order.acknowledged}.errors", lambda: work(order)
+
+
 if __name__ == "__main__":
-    main()
+    serve(begin)

@@ -34,6 +34,7 @@ def press(run: Run, control: Control, action: str, arguments: Mapping[str, Any])
         "back": later(run.back),
         "goto": later(run.goto),
         "edit": later(run.edit, at_rest=False),
+        "save": later(run.save, at_rest=False),
     }
     try:
         if action not in actions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from toolshed.errors import NonFiniteError, RunError
 from toolshed.run import place
@@ -16,6 +16,19 @@ from toolshed.run.serial import Serial, wait_whatever_comes
 from toolshed.run.training import Ending, Training, failure
 from toolshed.run.until import Condition
 from toolshed.training.watches import Watch
+
+
+class Keeps(Protocol):
+    """What saves states. Its methods are called in the run's thread, and raise nothing."""
+
+    def at_start(self) -> None:
+        """A training is about to begin."""
+
+    def after_step(self) -> None:
+        """A step is done, and what its window asked for."""
+
+    def at_rest(self) -> None:
+        """A training has ended, or somebody changed the state by hand."""
 
 
 class Control:
@@ -32,11 +45,13 @@ class Control:
       message: in words: why it paused, what failed; or empty.
       goal: the step at which training ends, or None.
       to_blame: the last step that brought a value which is not finite, and its branch; or None.
+      keeps: saves states in the moments of a training, or None.
     """
 
     def __init__(self, engine: Engine, name: str, eval_data: Any, *, check_finite: bool):
         self.status, self.message = "ready", ""
         self.goal: int | None = None
+        self.keeps: Keeps | None = None
         self._engine = engine
         self._eval_data = eval_data
         self._check_finite = check_finite
@@ -48,6 +63,11 @@ class Control:
         self.to_blame: tuple[int, str] | None = None
         engine.found = self._found_nonfinite
         engine.publisher.lost = self._lost_rows
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether functions decide when the training ends."""
+        return self._conditions != (None, ())
 
     @property
     def under_way(self) -> Training | None:
@@ -92,6 +112,7 @@ class Control:
                 self._eval_data,
                 serve=self._serial.serve,
                 is_waiting=self._serial.has_jobs,
+                keep=None if self.keeps is None else self.keeps.after_step,
             )
             self.goal, self._conditions, self._error = goal, (until, watches), None
             self.say("training")
@@ -168,6 +189,8 @@ class Control:
         self._training = training  # Ctrl-C may have kept `begin` from it
         ending = Ending("failed")
         try:
+            if self.keeps is not None:
+                self.keeps.at_start()
             while True:
                 ending = training.run()
                 self._engine.publisher.finish()  # the last rows may hold a loss that is not finite
@@ -181,6 +204,8 @@ class Control:
                     if ending.status == "paused" and training.wish is None:
                         continue  # resumed before it had paused
                     self._end(ending)
+                    if self.keeps is not None:
+                        self.keeps.at_rest()
                     training.over.set()
                     return
         finally:

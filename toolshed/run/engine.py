@@ -20,7 +20,7 @@ from toolshed.run.parts import check_name
 from toolshed.run.publisher import OWN_NAMES, Pace, Publisher
 from toolshed.run.recording import recording_for
 from toolshed.run.replay import first_difference, first_leaf, is_whole
-from toolshed.run.timeline import Edit, Segment, Snapshot, Timeline, size_of
+from toolshed.run.timeline import Edit, Kept, Segment, Snapshot, Timeline, size_of
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer, TrainStep
 from toolshed.training.stepper import Stepper, at_once
@@ -55,6 +55,8 @@ class Engine:
       within: what it is in the middle of, in words; empty between two steps.
       quick: the program of most steps.
       halts: set by any thread to have what is made again, or by hand, end after the present step.
+      save_every: in every how many steps somebody may look at the state; 0 for whenever.
+      turned: called when the state or its branch is another one, that did not come from a step.
     """
 
     def __init__(
@@ -91,6 +93,8 @@ class Engine:
         first = Snapshot(self.step, state, self.feed.position, 0, True, size_of(state))
         self.timeline = Timeline(first, device_budget=device_budget, host_budget=host_budget)
         self.found: Callable[[int, float], None] = lambda step, loss: None
+        self.turned: Callable[[], None] = lambda: None
+        self.save_every = 0
         self._batch: Any = None  # the last one: tells how many examples there are in a step
         self._examples, self._counted = 0, self.step
         self._next_flush = self._next_snapshot = 0.0
@@ -140,6 +144,7 @@ class Engine:
         here = self.timeline.here
         if self.step < here.head:
             here = self._leave_the_past()
+        self._edit_again(here)
         self.within = "reading its data"
         try:
             batches = self.feed.take_some(self._at_once(self._together, self.step, goal))
@@ -161,12 +166,13 @@ class Engine:
         """How many steps can be made in one call from a step on, for one program has to make them all."""
         if most == 1:
             return 1
-        rhythms = [self.window, self._snapshot_every or self.window]
+        rhythms = [self.window, self._snapshot_every or self.window, self.save_every or self.window]
         if self._measuring is not self.quick:
             if number % self._norms_every == 0:
                 return 1
             rhythms.append(self._norms_every)
         room = [every - number % every for every in rhythms]
+        room += [edit.step - number for edit in self.timeline.here.again if edit.step > number]
         return min(most, *room, *([] if goal is None else [goal - number]))
 
     def make(self, stepper: Stepper, number: int, batches: Sequence[Any], tape: Tape) -> None:
@@ -181,6 +187,7 @@ class Engine:
         """One step, with everything that it knew."""
         if self.step < self.timeline.here.head:
             self._leave_the_past()
+        self._edit_again(self.timeline.here)
         before = self._stepper.copy()
         self.timeline.add(before, self.step, self.feed.position)
         with self._inside("a step"):
@@ -293,6 +300,7 @@ class Engine:
         self._stepper = Stepper(state)
         self.take_snapshot(pinned=pinned, given=not pinned)
         self.read_hyperparameters()
+        self.turned()
 
     # --- back and forth -----------------------------------------------------------------------------
 
@@ -313,6 +321,7 @@ class Engine:
         self.publisher.switch(part.name)
         self.read_hyperparameters()
         self.tell("moved", f"went from step {left:,} to step {step:,}", **{"from": left, "to": step})
+        self.turned()
 
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew. Moves nothing."""
@@ -360,6 +369,7 @@ class Engine:
         self.timeline.begin(name, first)
         self.publisher.begin_branch(name, self.step)
         self.tell("branched", f"{name} begins at step {self.step:,} of {parent}", name=name, parent=parent)
+        self.turned()
         return name
 
     def _leave_the_past(self) -> Segment:
@@ -380,12 +390,12 @@ class Engine:
             self._compare(part, blocks, snapshot, step)
         return stepper
 
-    def _make_again(self, part: Segment, snapshot: Snapshot, step: int, tape: Tape) -> Stepper:
+    def _make_again(self, part: Segment, snapshot: Snapshot | Kept, step: int, tape: Tape) -> Stepper:
         *_, (_, last) = self._again(part, snapshot, step, tape)
         return last
 
     def _again(
-        self, part: Segment, snapshot: Snapshot, step: int, tape: Tape, *, one_by_one: bool = False
+        self, part: Segment, snapshot: Snapshot | Kept, step: int, tape: Tape, *, one_by_one: bool = False
     ) -> Iterator[tuple[int, Stepper]]:
         """The states from a snapshot to a step, one after another, and their steps; the feed moves along."""
         stepper = Stepper(snapshot.on_device)
@@ -404,7 +414,7 @@ class Engine:
             self.make(stepper, number, batches, tape)
             number += len(batches)
 
-    def _compare(self, part: Segment, blocks: list[Any], snapshot: Snapshot, step: int) -> None:
+    def _compare(self, part: Segment, blocks: list[Any], snapshot: Snapshot | Kept, step: int) -> None:
         """Says so if the steps that were made again had other losses than the first time."""
         self.publisher.finish()
         known = self.publisher.history.series("train/loss", part.name)
@@ -420,7 +430,7 @@ class Engine:
         self.tell("note", text)
         warnings.warn(text, ReplayWarning, stacklevel=2)
 
-    def _where_it_differs(self, part: Segment, snapshot: Snapshot, step: int) -> str:
+    def _where_it_differs(self, part: Segment, snapshot: Snapshot | Kept, step: int) -> str:
         """The first leaf that differs from what was kept, where a later snapshot tells."""
         later = [other for other in part.snapshots if other.step > step and other.edits == snapshot.edits]
         if not later or later[0].pinned or later[0].given:
@@ -458,7 +468,7 @@ class Engine:
         self.publisher.missing_rows(tape.take(), self._recording, self.found)
         part.head = max(done, self.publisher.last_step(part.name))
 
-    def _last_whole(self, part: Segment, snapshot: Snapshot) -> int:
+    def _last_whole(self, part: Segment, snapshot: Snapshot | Kept) -> int:
         """The last step up to the present one whose state can be made."""
         done = snapshot.step
         try:
@@ -479,6 +489,7 @@ class Engine:
         if self.step < self.timeline.here.head:
             self._leave_the_past()
         self._stepper = Stepper(state)
+        self.timeline.here.again = []
         numbers = {name: float(value) for name, value in values.items()}
         self.timeline.here.edits.append(Edit(self.step, numbers))
         for name, new in numbers.items():
@@ -486,6 +497,13 @@ class Engine:
             words = f"{name}: {old:.6g} → {new:.6g}"
             self.tell("edited", words, name=name, old=plain(old), new=plain(new))
         self.read_hyperparameters()
+
+    def _edit_again(self, here: Segment) -> None:
+        """Makes the edits again that were made here before the run was attached to."""
+        while here.again and here.again[0].step <= self.step:
+            edit, *later = here.again
+            self.edit(edit.values)
+            here.again = later
 
     def edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         """Changes the model here and now."""

@@ -117,9 +117,13 @@ class Listeners:
 def warn_of(error: BaseException, what: str) -> None:
     """Warns of a listener's or a view's failure, also where a filter makes errors of warnings."""
     where = "".join(traceback.format_exception(error)).rstrip()
-    text = f"{what} Training goes on.\n{where}"
     line = error.__traceback__.tb_lineno if error.__traceback__ is not None else 1
+    warn_aloud(f"{what} Training goes on.\n{where}", ListenerWarning, line)
+
+
+def warn_aloud(text: str, category: type[Warning], line: int = 1) -> None:
+    """Warns from any thread; the text is printed where a filter makes errors of warnings."""
     try:
-        warnings.warn_explicit(text, ListenerWarning, __file__, line)
-    except ListenerWarning:
+        warnings.warn_explicit(text, category, __file__, line)
+    except category:
         print(text, file=sys.stderr)

@@ -70,6 +70,11 @@ class History:
         """Bytes of all arrays, room to grow included."""
         return sum(track.nbytes for tracks in self._state.tracks.values() for track in tracks.values())
 
+    def parts(self) -> list[tuple[str, str, Track]]:
+        """Name, branch and values of all that there is, of one moment: each branch with its own alone."""
+        tracks = self._state.tracks
+        return [(name, branch, track) for name, own in tracks.items() for branch, track in own.items()]
+
     # --- writing ------------------------------------------------------------------------------------
 
     def append(self, name: str, steps: Any, values: Any) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from toolshed import paths
+from toolshed.checkpoints import Repository, Saving
+from toolshed.checkpoints.labels import check_dict
 from toolshed.errors import RunError
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.insight import Autopsy, first_nonfinite
@@ -15,6 +20,7 @@ from toolshed.metrics import Collection
 from toolshed.run import place
 from toolshed.run.buttons import press
 from toolshed.run.control import Control
+from toolshed.run.durable import Durable, describe, new_folder
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
 from toolshed.run.events import Event, Listener
@@ -29,6 +35,7 @@ from toolshed.run.parts import (
 )
 from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
+from toolshed.run.saves import check_every
 from toolshed.run.shown import show_in_notebook, shown_in_terminal
 from toolshed.run.timeline import Timeline
 from toolshed.run.training import start_watches
@@ -68,6 +75,12 @@ class Run:
         to four times as many; then they are thinned out.
       check_finite: whether to stop when a loss is NaN or infinite, and to go back to the last state before
         with no such value.
+      store: a directory in which the run gets one of its own, where every value and event is written to
+        while it goes on, and checkpoints are kept; `toolshed.attach` goes on from there. None for nowhere.
+      checkpoint_every: steps (or a `datetime.timedelta`) between two checkpoints; None for about one a
+        minute, 0 for only those that are asked for. The first state and the last are saved in any case. One
+        that is due while another is being written is left out.
+      config: what to remember of how the run was made, as JSON can hold it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, toolshed
@@ -85,8 +98,6 @@ class Run:
       (10, None, 6)
     """
 
-    can_save = False
-
     def __init__(
         self,
         *what: Any,
@@ -100,13 +111,19 @@ class Run:
         snapshot_every: int | None = None,
         snapshot_bytes: int = 256 * _MEGABYTE,
         check_finite: bool = True,
+        store: str | PathLike[str] | None = None,
+        checkpoint_every: int | datetime.timedelta | None = None,
+        config: Mapping[str, Any] | None = None,
     ):
+        every, config = check_every(checkpoint_every), check_dict("config", config)
         trainer, state, data = parts_of(what, metrics, gradient_strategy, seed)
         snapshot_bytes = whole_number("snapshot_bytes", snapshot_bytes, 0)
         check_eval_data(eval_data)
         state.check_alive()
-        self.name = f"run {next(_numbers)}" if name is None else name
-        check_name("A run", self.name)
+        if name is not None:
+            check_name("A run", name)
+        folder = None if store is None else new_folder(store, name or "run")
+        self.name = name or (f"run {next(_numbers)}" if folder is None else folder.name)
         self._publisher = Publisher()
         self._engine = Engine(
             trainer,
@@ -123,6 +140,12 @@ class Run:
         self._control = Control(self._engine, self.name, eval_data, check_finite=check_finite)
         weakref.finalize(self, self._control.wish_stop).atexit = False
         self._context: tuple[int, str, Context] | None = None
+        self._durable: Durable | None = None
+        if folder is not None:
+            options = {"norms_every": norms_every, "snapshot_every": snapshot_every}
+            options |= {"snapshot_bytes": snapshot_bytes, "check_finite": check_finite}
+            made = describe(self._engine, data, eval_data, seed, options) | {"config": config}
+            self._keep(Durable(self.name, self._engine, self._control, folder, made, every))
 
     # --- what can be read at any time ---------------------------------------------------------------
 
@@ -375,7 +398,7 @@ class Run:
 
     def fork(self, name: str | None = None) -> None:
         """Begins a branch at the present step, and goes on there."""
-        self._control.ask_at_rest(lambda: self._engine.fork(name))
+        self._control.ask_at_rest(lambda: self._kept_after(lambda: self._engine.fork(name)))
 
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
@@ -430,7 +453,56 @@ class Run:
         Returns:
           What was kept, dropped and new, by path.
         """
-        return self._control.ask_at_rest(lambda: self._engine.edit_model(fn))
+        return self._control.ask_at_rest(lambda: self._kept_after(lambda: self._engine.edit_model(fn)))
+
+    # --- on the disk --------------------------------------------------------------------------------
+
+    @property
+    def can_save(self) -> bool:
+        """Whether the run has a store."""
+        return self._durable is not None and not self._durable.ended
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's directory; None without a store."""
+        return self._durable.folder if self._durable is not None and self.can_save else None
+
+    @property
+    def checkpoints(self) -> Repository:
+        """The run's checkpoints.
+
+        Raises:
+          RunError: it has no store.
+        """
+        return self._stored.repository
+
+    def save(self, tag: str | None = None, *, wait: bool = False) -> Saving:
+        """Saves the present state as a checkpoint that stays; training goes on meanwhile.
+
+        Args:
+          tag: a word to find it by.
+          wait: come back when it is on the disk, and raise what goes wrong.
+
+        Raises:
+          RunError: the run has no store.
+          CheckpointError: the tag is no word.
+          SaveError: with ``wait``: it could not be written.
+        """
+        stored = self._stored
+        saving = self._control.ask(lambda: stored.save(tag), moves=True)
+        if wait:
+            saving.wait()
+        return saving
+
+    @property
+    def _stored(self) -> Durable:
+        if self._durable is None or not self.can_save:
+            raise RunError("This run is kept nowhere. To have it kept, make it with Run(…, store='runs').")
+        return self._durable
+
+    def _keep(self, durable: Durable) -> None:
+        durable.begin()
+        self._durable = self._control.keeps = durable
 
     # --- buttons ------------------------------------------------------------------------------------
 
@@ -441,15 +513,21 @@ class Run:
     # --- in the run's own thread --------------------------------------------------------------------
 
     def _steps_by_hand(self, n: int) -> Context:
-        engine = self._engine
+        engine, keeps = self._engine, self._control.keeps
+        if keeps is not None:
+            keeps.at_start()
         try:
             last = engine.step + n - 1
             while engine.step < last:
                 engine.advance(last)
                 engine.end_window()
+                if keeps is not None:
+                    keeps.after_step()
                 engine.check_halt()
             context = engine.step_by_hand()
             engine.end_window()
+            if keeps is not None:
+                keeps.after_step()
         except BaseException:
             engine.recover()
             raise
@@ -475,6 +553,13 @@ class Run:
                 return fn(self._engine)
 
         return self._control.ask(experiment, moves=True)
+
+    def _kept_after(self, fn: Callable[[], Any]) -> Any:
+        """``fn()`` of something that no step can lead to; the state is saved then."""
+        result = fn()
+        if self._control.keeps is not None:
+            self._control.keeps.at_rest()
+        return result
 
     def _edit(self, values: Mapping[str, Any]) -> None:
         self._engine.edit(values)

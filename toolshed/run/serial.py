@@ -51,6 +51,11 @@ class Job:
         with self._settings.hold():
             return self._fn()
 
+    def wait(self) -> Any:
+        """Waits for the call, and gives or raises what it did."""
+        self.done.wait()
+        return self.result()
+
     def result(self) -> Any:
         """What the function gave, once it is done; raises what it raised."""
         if self._error is None:

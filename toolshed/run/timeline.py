@@ -7,6 +7,7 @@ of them every state follows exactly from the earlier one, the batches and the ed
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -84,6 +85,30 @@ class Snapshot(NamedTuple):
         return self._replace(state=jax.tree.unflatten(structure, host), shardings=shardings)
 
 
+class Kept:
+    """A snapshot that lies on the disk, as a checkpoint: the state is loaded when it is needed.
+
+    Args:
+      step: number of steps done.
+      position: where the data was.
+      edits: how many of the branch's edits are in it.
+      load: loads the state.
+    """
+
+    pinned, given, nbytes, on_host = True, False, 0, True
+
+    def __init__(self, step: int, position: Any, edits: int, load: Callable[[], TrainState]):
+        self.step, self.position, self.edits = step, position, edits
+        self._load = load
+
+    @property
+    def state(self) -> TrainState:
+        """The state. Reads the disk."""
+        return self._load()
+
+    on_device = state
+
+
 @dataclasses.dataclass
 class Segment:
     """The part of a timeline that one branch added.
@@ -96,6 +121,8 @@ class Segment:
       edits: in the order in which they were made.
       snapshots: in the order of their steps; the first is that of the start.
       lost: steps at which a watch gave a state whose snapshot there was no room for.
+      again: edits that were made at later steps before the run was attached to again. Each is made again
+        at its step, unless somebody makes another one before.
     """
 
     name: str
@@ -103,7 +130,8 @@ class Segment:
     start: int
     head: int
     edits: list[Edit]
-    snapshots: list[Snapshot]
+    snapshots: list[Snapshot | Kept]
+    again: list[Edit] = dataclasses.field(default_factory=list)
     lost: list[int] = dataclasses.field(default_factory=list)
 
 
@@ -146,7 +174,7 @@ class Timeline:
         """Bytes of the snapshots on the device."""
         return sum(snapshot.nbytes for snapshot in self._everything() if not snapshot.on_host)
 
-    def _everything(self) -> list[Snapshot]:
+    def _everything(self) -> list[Snapshot | Kept]:
         """All snapshots. Any thread may ask: what is iterated here is not what the run changes."""
         return [snapshot for part in tuple(self.segments.values()) for snapshot in tuple(part.snapshots)]
 
@@ -191,11 +219,11 @@ class Timeline:
             raise RunError(f"This run begins at step {part.start:,}; there is no step {step:,} in it.")
         return part
 
-    def nearest(self, part: Segment, step: int) -> Snapshot:
+    def nearest(self, part: Segment, step: int) -> Snapshot | Kept:
         """The last snapshot of a branch that is not after a step.
 
         Raises:
-          RunError: the step does not follow from it.
+          RunError: there is none, as may be where a run was attached to, or the step does not follow from it.
         """
         snapshot = self.newest(part, step)
         lost = self.lost_between(part, snapshot, step)
@@ -207,11 +235,20 @@ class Timeline:
             )
         return snapshot
 
-    def newest(self, part: Segment, step: int) -> Snapshot:
-        """The last snapshot of a branch that is not after a step, whether the step follows from it or not."""
-        return [snapshot for snapshot in part.snapshots if snapshot.step <= step][-1]
+    def newest(self, part: Segment, step: int) -> Snapshot | Kept:
+        """The last snapshot of a branch that is not after a step, whether the step follows from it or not.
 
-    def lost_between(self, part: Segment, snapshot: Snapshot, step: int) -> int | None:
+        Raises:
+          RunError: there is none.
+        """
+        before = [snapshot for snapshot in part.snapshots if snapshot.step <= step]
+        if not before:
+            raise RunError(
+                f"Step {step:,} of {part.name} cannot be made again: no state from before it was kept."
+            )
+        return before[-1]
+
+    def lost_between(self, part: Segment, snapshot: Snapshot | Kept, step: int) -> int | None:
         """The last step after a snapshot and up to another step that cannot be made again, or None."""
         return max((at for at in part.lost if snapshot.step < at <= step), default=None)
 
@@ -241,9 +278,11 @@ class Timeline:
     def _move_one(self) -> bool:
         """Moves the oldest snapshot that is on a device of its own to the host."""
         for part in self.segments.values():
-            newest = part.snapshots[-1] if part is self.here else None
+            newest = part.snapshots[-1] if part is self.here and part.snapshots else None
             for number, snapshot in enumerate(part.snapshots):
-                if snapshot is not newest and not snapshot.on_host and not _is_on_cpu(snapshot.state):
+                if snapshot is newest or not isinstance(snapshot, Snapshot) or snapshot.on_host:
+                    continue
+                if not _is_on_cpu(snapshot.state):
                     part.snapshots[number] = snapshot.moved()
                     return True
         return False
@@ -252,7 +291,7 @@ class Timeline:
         """Drops the snapshot that is missed least: little is between its neighbours, and it is old."""
         candidates = []
         for part in self.segments.values():
-            newest = part.snapshots[-1].step
+            newest = part.snapshots[-1].step if part.snapshots else 0
             for number in range(1, len(part.snapshots) - 1):
                 if not _stays(part.snapshots[number]):
                     gap = part.snapshots[number + 1].step - part.snapshots[number - 1].step
@@ -300,7 +339,7 @@ def size_of(state: TrainState) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(changing) if hasattr(leaf, "nbytes"))
 
 
-def _stays(snapshot: Snapshot) -> bool:
+def _stays(snapshot: Snapshot | Kept) -> bool:
     """Whether nothing else leads to what comes after it."""
     return snapshot.pinned or snapshot.given
 

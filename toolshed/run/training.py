@@ -43,6 +43,7 @@ class Training:
       eval_data: evaluated there, or None.
       serve: called between steps while ``is_waiting()`` says that somebody asked for something.
       is_waiting: see above.
+      keep: called at the end of each step, after its window's.
 
     Attributes:
       wish: "pause" or "stop", once somebody wants that. Set from any thread.
@@ -61,6 +62,7 @@ class Training:
         *,
         serve: Callable[[], None],
         is_waiting: Callable[[], bool],
+        keep: Callable[[], None] | None = None,
     ):
         self.wish: str | None = None
         self.is_evaluating = False
@@ -73,6 +75,7 @@ class Training:
         self._eval_data = eval_data
         self._serve = serve
         self._is_waiting = is_waiting
+        self._keep = keep
 
     def run(self) -> Ending:
         """Trains. The engine is at the end of a completed step afterwards, whatever happened."""
@@ -93,6 +96,7 @@ class Training:
 
     def _loop(self) -> Ending:
         engine, goal, window, is_waiting = self._engine, self._goal, self._engine.window, self._is_waiting
+        keep = self._keep
         while (wish := self.wish) is None:
             if goal is not None and engine.step >= goal:
                 return Ending("finished")
@@ -101,6 +105,8 @@ class Training:
                 name = getattr(self._until, "__name__", "the condition")
                 return Ending("finished", f"trained until {name}")
             engine.tick()
+            if keep is not None:
+                keep()
             if is_waiting():
                 self._serve()
         return Ending("paused" if wish == "pause" else "stopped")

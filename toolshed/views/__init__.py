@@ -1,6 +1,7 @@
 """Renderings: how states, contexts, trees and curves look in a notebook."""
 
 from toolshed.views import figures as figures
+from toolshed.views.compared import compare_curves as compare_curves
 from toolshed.views.comparison import compare as compare
 from toolshed.views.curves import Mark as Mark
 from toolshed.views.curves import curves as curves
