@@ -58,7 +58,7 @@ jaxtyping.install_import_hook(
         "toolshed.metrics",
         "toolshed.data.text",
         "toolshed.data.handwriting",
-        "toolshed.training.interrupts",
+        "toolshed.interrupts",
         "toolshed.training.program",
         "toolshed.training.signature",
         "toolshed.training.tape",

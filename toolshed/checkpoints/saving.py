@@ -28,6 +28,7 @@ from toolshed.checkpoints.layout import Layout
 from toolshed.checkpoints.lock import Lock
 from toolshed.checkpoints.manifest import Manifest
 from toolshed.errors import CheckpointError, SaveError
+from toolshed.interrupts import Uninterrupted
 from toolshed.latch import Latch
 from toolshed.paths import describe
 from toolshed.state import TrainState, describe_optimizer
@@ -256,7 +257,8 @@ class Writer:
             _RUNNING.add(thread)
             self._saving, self._thread = saving, thread  # first, for a Ctrl-C may come at any moment
             try:
-                thread.start()
+                with Uninterrupted():
+                    thread.start()
             except RuntimeError as error:
                 self._fail(saving, error, quiet=waits)
         return saving

@@ -18,6 +18,7 @@ import numpy as np
 
 from toolshed.data.node import Position, Reader, Transform, whole
 from toolshed.errors import DataError
+from toolshed.interrupts import Uninterrupted
 from toolshed.settings import Settings
 
 _PATIENCE = 1.0  # seconds that an abandoned thread is waited for
@@ -49,7 +50,8 @@ class Prefetch(Transform):
         channel.thread = thread
         _running.add(channel)
         try:
-            thread.start()
+            with Uninterrupted():
+                thread.start()
             yield from channel
         finally:
             channel.close()

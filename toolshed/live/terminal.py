@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from typing import Any
 
+from toolshed.interrupts import Uninterrupted
 from toolshed.latch import Latch
 from toolshed.live.screen import NEWS, encodable, frame, line
 from toolshed.live.sparklines import ASCII, UNICODE, Row
@@ -69,7 +70,9 @@ class TerminalView:
 
     def start(self) -> TerminalView:
         """Begins to show the run; returns at once."""
-        if self._thread is None:
+        if self._thread is not None:
+            return self
+        with Uninterrupted():
             self._stream = sys.stderr if self._given is None else self._given
             self._closing = Latch()
             # In this context what is written appears where the view was started: in a notebook, in its cell.

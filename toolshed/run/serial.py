@@ -14,9 +14,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from toolshed.interrupts import Uninterrupted
 from toolshed.latch import Latch
 from toolshed.settings import Settings
-from toolshed.training.interrupts import InterruptGuard
 
 _LINGER = 1.0  # seconds that a thread waits for more to do
 _PATIENCE = 5.0  # seconds that the end of the interpreter waits for one
@@ -116,17 +116,13 @@ class Serial:
     def put(self, fn: Callable[[], Any]) -> Job:
         """Has a function called, after those before it."""
         job = Job(fn)
-        guard = InterruptGuard()
-        guard.busy = True  # a thread that Ctrl-C hits while it is started never runs
-        with guard, self._ending:
+        with Uninterrupted(), self._ending:
             if self._closed:
                 raise RuntimeError("The interpreter is about to end.")
             self._jobs.append(job)
             self._wake.put(None)
             if self._thread is None:
                 self._start()
-        if guard.pending:
-            guard.check()
         return job
 
     def _start(self) -> None:

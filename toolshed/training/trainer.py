@@ -16,12 +16,12 @@ from toolshed import models, paths
 from toolshed.data import feed, stack
 from toolshed.errors import DataError, ModelError, NonFiniteError, StateError, ToolshedError
 from toolshed.gradients import GradientStrategy, backprop
+from toolshed.interrupts import InterruptGuard
 from toolshed.metrics import Collection
 from toolshed.state import TrainState, check_key, check_metrics
 from toolshed.training.context import Context
 from toolshed.training.evaluation import Evaluation
 from toolshed.training.incoming import IncomingLosses
-from toolshed.training.interrupts import InterruptGuard
 from toolshed.training.lookahead import Lookahead
 from toolshed.training.program import Skeleton
 from toolshed.training.step import TrainStep, build_train_step

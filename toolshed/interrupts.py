@@ -51,3 +51,16 @@ class InterruptGuard:
         self.pending = False
         if self._outer is not None:
             self._outer(signal.SIGINT, None)
+
+
+class Uninterrupted(InterruptGuard):
+    """A block that Ctrl-C comes after, not into: starting a thread, say, which otherwise might never run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.busy = True
+
+    def __exit__(self, *exc_info: object) -> None:
+        super().__exit__(*exc_info)
+        if self.pending:
+            self.check()

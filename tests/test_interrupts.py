@@ -21,7 +21,7 @@ import pytest
 from tests import zoo
 from tests.training.by_hand import differing, values_of
 from toolshed import Trainer, TrainState
-from toolshed.training.interrupts import InterruptGuard
+from toolshed.interrupts import InterruptGuard
 
 FOREVER = 200_000  # steps; an interrupt comes long before
 
