@@ -28,6 +28,7 @@ from toolshed.checkpoints.layout import Layout
 from toolshed.checkpoints.lock import Lock
 from toolshed.checkpoints.manifest import Manifest
 from toolshed.errors import CheckpointError, SaveError
+from toolshed.latch import Latch
 from toolshed.paths import describe
 from toolshed.state import TrainState, describe_optimizer
 from toolshed.state import snapshot as snapshots
@@ -110,7 +111,7 @@ class Saving:
 
     def __init__(self, where: Path):
         self._where = where
-        self._done = threading.Event()
+        self._done = Latch()
         self._guard = threading.Lock()
         self._callbacks: list[Callable[[Saving], Any]] = []
         self.error: CheckpointError | None = None

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from typing import Any
 
+from toolshed.latch import Latch
 from toolshed.live.screen import NEWS, encodable, frame, line
 from toolshed.live.sparklines import ASCII, UNICODE, Row
 from toolshed.views.panels import printable
@@ -63,14 +64,14 @@ class TerminalView:
         self._given = stream
         self._stream: Any = None
         self._news: deque[Any] = deque(maxlen=1000)
-        self._closing = threading.Event()
+        self._closing = Latch()
         self._thread: threading.Thread | None = None
 
     def start(self) -> TerminalView:
         """Begins to show the run; returns at once."""
         if self._thread is None:
             self._stream = sys.stderr if self._given is None else self._given
-            self._closing.clear()
+            self._closing = Latch()
             # In this context what is written appears where the view was started: in a notebook, in its cell.
             context = contextvars.copy_context()
             self._thread = threading.Thread(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from toolshed.errors import NonFiniteError, RunError
+from toolshed.latch import Latch
 from toolshed.run import place
 from toolshed.run.engine import Engine
 from toolshed.run.events import one_line
@@ -315,7 +316,7 @@ class Control:
                 " cell, from until=… or from a watch."
             )
 
-    def _wait_until(self, done: threading.Event) -> None:
+    def _wait_until(self, done: Latch) -> None:
         """Waits. Ctrl-C has what is done meanwhile end after the present step, and is raised then."""
         try:
             done.wait()

@@ -7,7 +7,6 @@ has not written yet. So no step waits for the disk, and after a failure nothing 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from toolshed.checkpoints.lock import Lock
 from toolshed.errors import StoreWarning
+from toolshed.latch import Latch
 from toolshed.run.cursor import Cursor
 from toolshed.run.events import Event, one_line, warn_aloud
 from toolshed.run.publisher import Publisher
@@ -59,7 +59,7 @@ class Keeper:
         self._store: Store | None = None
         self._serial = Serial("toolshed: store")
         self._asked = False
-        self._hurry = threading.Event()
+        self._hurry = Latch()
         self._due = 0.0
         self._last_news = time.monotonic()
         self._finished = False
@@ -113,7 +113,7 @@ class Keeper:
         try:
             return self._serial.put(self._attempt).wait()
         finally:
-            self._hurry.clear()
+            self._hurry = Latch()
 
     def _work(self) -> None:
         self._hurry.wait(max(0.0, self._due - time.monotonic()))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import collections
+import contextlib
 import contextvars
+import queue
 import sys
 import threading
 import time
@@ -12,7 +14,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from toolshed.latch import Latch
 from toolshed.settings import Settings
+from toolshed.training.interrupts import InterruptGuard
 
 _LINGER = 1.0  # seconds that a thread waits for more to do
 _PATIENCE = 5.0  # seconds that the end of the interpreter waits for one
@@ -34,7 +38,7 @@ class Job:
         self._fn = fn
         self._context = contextvars.copy_context()
         self._settings = Settings.here()
-        self.done = threading.Event()
+        self.done = Latch()
         self._value: Any = None
         self._error: BaseException | None = None
 
@@ -67,7 +71,7 @@ class Job:
             del error  # its traceback holds this frame
 
 
-def wait_whatever_comes(done: threading.Event) -> None:
+def wait_whatever_comes(done: Latch) -> None:
     """Waits for something; a Ctrl-C changes nothing."""
     while not done.is_set():
         try:
@@ -90,7 +94,8 @@ class Serial:
         self._name = name
         self._stop = stop
         self._jobs: collections.deque[Job] = collections.deque()
-        self._changed = threading.Condition()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ending = threading.RLock()  # for the moments in which the thread begins or ends
         self._thread: threading.Thread | None = None
         self._closed = False
         _all.add(self)
@@ -111,14 +116,17 @@ class Serial:
     def put(self, fn: Callable[[], Any]) -> Job:
         """Has a function called, after those before it."""
         job = Job(fn)
-        with self._changed:
+        guard = InterruptGuard()
+        guard.busy = True  # a thread that Ctrl-C hits while it is started never runs
+        with guard, self._ending:
             if self._closed:
                 raise RuntimeError("The interpreter is about to end.")
             self._jobs.append(job)
+            self._wake.put(None)
             if self._thread is None:
                 self._start()
-            else:
-                self._changed.notify_all()
+        if guard.pending:
+            guard.check()
         return job
 
     def _start(self) -> None:
@@ -138,9 +146,10 @@ class Serial:
     def _work(self) -> None:
         while True:
             self.serve()
-            with self._changed:
-                if not self._jobs and not self._closed:
-                    self._changed.wait(_LINGER)
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=0 if self._closed else _LINGER)
+                continue
+            with self._ending:
                 if not self._jobs:
                     self._thread = None
                     return
@@ -148,9 +157,8 @@ class Serial:
     def close(self) -> None:
         """Takes no more jobs, and asks the present one to end."""
         self._stop()
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        self._wake.put(None)
 
     def join(self, patience: float) -> None:
         """Waits for the thread, for some seconds at most."""

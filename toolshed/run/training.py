@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from toolshed.latch import Latch
 from toolshed.run.engine import Engine
 from toolshed.run.events import one_line
 from toolshed.run.until import Condition
@@ -67,7 +67,7 @@ class Training:
         self.wish: str | None = None
         self.is_evaluating = False
         self.lost: Exception | None = None
-        self.over = threading.Event()
+        self.over = Latch()
         self._engine = engine
         self._goal = goal
         self._until = until
