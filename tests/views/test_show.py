@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from typing import Any
 
@@ -129,6 +130,12 @@ def test_a_view_keeps_no_array():
     array.delete()
     assert view.html
     assert "f32[4]" in repr(view)
+
+
+def test_where_scripts_are_taken_away_the_same_stands_as_text():
+    view = toolshed.show({"<b>w": jnp.ones(2)})
+    assert html.escape(repr(view)) in view.html
+    assert "<b>w" not in view.html
 
 
 def test_sharded_arrays_on_an_explicit_mesh_are_shown():

@@ -97,7 +97,7 @@ def with_plain_mesh(value: Any) -> Any:
         return value
     mesh = Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
     shards = [shard.data for shard in array.addressable_shards]
-    plain = NamedSharding(mesh, sharding.spec)
+    plain = NamedSharding(mesh, sharding.spec, memory_kind=sharding.memory_kind)
     return jax.make_array_from_single_device_arrays(array.shape, plain, shards)
 
 
