@@ -49,7 +49,7 @@ def kill_training(kills: int, seed: int) -> None:
         zygote = Zygote("tests.crash.training", JAX_COMPILATION_CACHE_DIR=f"{folder}/compiled")
         steps, chance = 30 * kills, random.Random(seed)
         alone = Breaker(Path(folder) / "alone", source=chance, steps=steps)
-        broken = Breaker(Path(folder) / "broken", source=chance, steps=steps, seconds=0.03, life=1.5)
+        broken = Breaker(Path(folder) / "broken", source=chance, steps=steps, seconds=0.03, life=2.5)
         expected, found = alone.break_it(zygote, kills=0), broken.break_it(zygote, kills=kills)
         zygote.close()
         print(*broken.lives(), sep="\n")

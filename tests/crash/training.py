@@ -85,12 +85,16 @@ def train(lesson: Lesson) -> None:
         run = toolshed.Run(
             teacher, batches, store=lesson.root, name=_NAME, eval_every=WINDOW, seed=5, **options
         )
-    os.write(log, f"{run.events[-1].text if run.events else 'begins'}\n".encode())
     is_edited = any(event.kind == "edited" for event in run.events) or run.timeline.here.again
-    if not is_edited:
-        run.train(EDIT_AT - run.progress.step, wait=True)
-        run.edit(weight_decay=3e-2)
-    run.train(lesson.steps - run.progress.step, wait=True)
+    begins = run.events[-1].text if run.events else "begins"
+    for goal in (EDIT_AT, lesson.steps)[1 if is_edited else 0 :]:
+        run.train(min(1, goal - run.progress.step), wait=True)  # compiles
+        if begins:
+            os.write(log, f"{begins}\n".encode())
+            begins = ""
+        run.train(goal - run.progress.step, wait=True)
+        if goal == EDIT_AT:
+            run.edit(weight_decay=3e-2)
     run.save("end", wait=True)
     os.write(log, f"done {digest(run)}\n".encode())
 

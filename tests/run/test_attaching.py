@@ -223,6 +223,9 @@ def test_a_run_of_this_process_gives_way_unless_it_trains(tmp_path):
         again(tmp_path)
     run.stop()
     run.wait()
+    with pytest.raises(DataError):
+        toolshed.attach("one", TRAINER, data(seed=1), path=tmp_path)
+    assert run.can_save  # what failed took nothing away
     resumed = again(tmp_path)
     assert resumed.progress.step == run.progress.step
     assert not run.can_save

@@ -82,8 +82,8 @@ class TerminalView:
 
     def close(self) -> None:
         """Shows the last state and ends. Does nothing the second time."""
+        self._closing.set()  # before all else: Ctrl-C may end this, and then the view ends by itself
         thread, self._thread = self._thread, None
-        self._closing.set()
         atexit.unregister(self.close)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5)

@@ -15,7 +15,7 @@ from toolshed.data import Stream, stream
 from toolshed.errors import CheckpointWarning, DataError, RunError, StoreError
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.metrics import Collection
-from toolshed.run.durable import release
+from toolshed.run.durable import holder
 from toolshed.run.parts import parts_of
 from toolshed.run.resuming import dict_in, resume
 from toolshed.run.run import Run
@@ -71,9 +71,11 @@ def attach(
     if unknown:
         raise RunError(f"attach has no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}.")
     every = check_every(checkpoint_every)
-    release(folder)
-    lock = Lock(folder / folders.LOCK)
-    lock.acquire()
+    lock, held = Lock(folder / folders.LOCK), holder(folder)
+    if held is None:
+        lock.acquire()
+    else:
+        held.settle()
     try:
         content = read(folder / DATABASE)
         config = dict_in(content.facts, "config")
@@ -85,6 +87,9 @@ def attach(
             _go_to(data, place)
         given = {name: value for name, value in dict_in(config, "options").items() if name in _OPTIONS}
         run = Run(trainer, state, data, eval_data=eval_data, name=_name(content, folder), **given | options)
+        if held is not None:  # everything fits
+            held.end()
+            lock.acquire()
         resume(run, folder, lock, content, place, every)
         return run
     except BaseException:

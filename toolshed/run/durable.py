@@ -97,8 +97,8 @@ class Durable:
             raise StoreError(f"No run can be kept in {self.folder}: {reason}.") from error
         _ALL.add(self)
 
-    def end(self) -> None:
-        """Writes what is left, and lets another run have the directory.
+    def settle(self) -> None:
+        """Writes what is left.
 
         Raises:
           RunError: the run trains.
@@ -108,6 +108,11 @@ class Durable:
                 f"{self.name} trains in this process. run.stop() and run.wait() first, or go on with that run"
                 " itself."
             )
+        self.saves.finish()
+        self._keeper.sync()
+
+    def end(self) -> None:
+        """Lets another run have the directory; this one goes on without."""
         _ALL.discard(self)
         self.saves.finish()
         self.repository.close()
@@ -122,7 +127,7 @@ class Durable:
             training.wish = "stop"
             training.over.wait(_PATIENCE)
         self.saves.finish()
-        self._keeper.sync()
+        self._keeper.finish()
 
     # --- in the run's thread
 
@@ -240,15 +245,12 @@ def describe(
     }
 
 
-def release(folder: Path) -> None:
-    """Has a run of this process that is kept in a directory give it up; it goes on without.
-
-    Raises:
-      RunError: it trains.
-    """
+def holder(folder: Path) -> Durable | None:
+    """What keeps a run of this process in a directory, if one is kept there."""
     for durable in list(_ALL):
         if durable.folder == folder and durable.pid == os.getpid():
-            durable.end()
+            return durable
+    return None
 
 
 _ALL: weakref.WeakSet[Durable] = weakref.WeakSet()

@@ -62,6 +62,7 @@ class Keeper:
         self._hurry = threading.Event()
         self._due = 0.0
         self._last_news = time.monotonic()
+        self._finished = False
         self._ends: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
@@ -82,6 +83,14 @@ class Keeper:
         self.sync()
         self._close()
         self.lock.release()
+
+    def finish(self) -> None:
+        """Writes what is left, for the last time: the interpreter ends. What was removed stays so."""
+        self._ends()
+        if self.folder.is_dir():
+            self.sync()
+        self._finished = True
+        self._close()
 
     def _heard(self, event: Event) -> None:
         del event
@@ -113,6 +122,8 @@ class Keeper:
 
     def _attempt(self) -> bool:
         """Writes what is new. Where that fails it is tried again."""
+        if self._finished:
+            return True
         try:
             self._write()
         except Exception as error:  # whatever it is, training goes on

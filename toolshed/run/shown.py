@@ -33,7 +33,9 @@ def shown_in_terminal(run: Run) -> Iterator[None]:
     """A context in which a run is shown in a terminal; a view that fails is warned of and changes nothing."""
     with contextlib.ExitStack() as view:
         try:
-            view.enter_context(hooks.in_terminal(run))
+            shown = hooks.in_terminal(run)
+            view.push(shown)  # it is closed also if Ctrl-C comes while it is opened
+            shown.__enter__()
         except Exception as error:
             warn_of(error, _FAILED)
         try:

@@ -26,7 +26,7 @@ from toolshed.training.lookahead import Lookahead
 from toolshed.training.program import Skeleton
 from toolshed.training.step import TrainStep, build_train_step
 from toolshed.training.stepper import Stepper, at_once
-from toolshed.training.watches import EarlyStop, Monitor, Watch
+from toolshed.training.watches import EarlyStop, Monitor, Watch, saving_in
 
 # Numbers that no step has, to fold keys from that no step uses.
 _INIT, _TRAIN = 0xFFFF_FFFD, 0xFFFF_FFFC
@@ -162,6 +162,7 @@ class Trainer:
         window: int | None = None,
         eval_data: Iterable[dict[str, Any]] | None = None,
         watch: Watch | Sequence[Watch] = (),
+        checkpoints: Any = None,
     ) -> TrainState:
         """Trains, and returns the state after the last step. ``state`` stays valid.
 
@@ -181,6 +182,9 @@ class Trainer:
             ``train/loss`` (the mean over the window's steps), ``train/…`` for each metric of the state,
             and ``eval/loss`` and ``eval/…`` with ``eval_data``. What one gives back, if anything, is
             the state to go on with. It may raise `EarlyStop`.
+          checkpoints: a `toolshed.checkpoints.Repository` in which the state is saved at the end of each
+            window, in the background, with the window's numbers and the position in the data where that
+            is a `toolshed.data.Stream`.
 
         Raises:
           DataError: ``data`` gave no batch.
@@ -193,6 +197,8 @@ class Trainer:
         """
         _check_state(state)
         watches = (watch,) if callable(watch) else tuple(watch)
+        if checkpoints is not None:
+            watches = (*watches, saving_in(checkpoints, data))
         windowed = bool(watches) or eval_data is not None or window is not None
         if windowed:
             window = _checked_window(window, data)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from toolshed import paths
+from toolshed.data import Stream
 from toolshed.errors import ToolshedError
 from toolshed.state import TrainState
 
@@ -215,3 +216,23 @@ def _whole(name: str, value: Any) -> int:
     if not isinstance(value, int) or value < 1:
         raise ToolshedError(f"{name} is {value!r}; expected a whole number from 1.")
     return value
+
+
+def saving_in(checkpoints: Any, data: Any) -> Watch:
+    """A watch that saves each state in a repository, with the window's numbers and the place in the data.
+
+    It belongs behind all others, so that it sees what they changed.
+
+    Raises:
+      ToolshedError: it is no repository.
+    """
+    if not callable(getattr(checkpoints, "save", None)):
+        raise ToolshedError(f"checkpoints is {checkpoints!r}; expected a toolshed.checkpoints.Repository.")
+
+    def save(step: int, values: Mapping[str, Any], state: TrainState) -> None:
+        del step
+        numbers = {name: value for name, value in values.items() if np.ndim(value) == 0}
+        position = data.state() if isinstance(data, Stream) else None
+        checkpoints.save(state, metrics=numbers, data_state=position)
+
+    return save

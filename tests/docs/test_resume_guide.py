@@ -1,0 +1,26 @@
+"""The examples of the guide to runs on the disk do what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import toolshed
+from tests.run.kept import data, trainer
+
+GUIDE = Path(__file__).parents[2] / "docs" / "pages" / "guide" / "resume.md"
+
+
+def test_the_guide_s_examples_run_from_top_to_bottom(tmp_path: Path, monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"toolshed": toolshed, "trainer": trainer(), "train": data()}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 3
+    run = names["run"]
+    assert run.progress.step == 2000
+    assert names["runs"].names == ["digits"]
+    assert run.checkpoints.manifest("good").step == 1000
+    assert len(run.history.series("train/loss").steps) == 2000
