@@ -53,6 +53,7 @@ def test_the_guide_s_examples_run_from_top_to_bottom(capsys: Any):
         if number == 2:
             assert names["found"].suggested is not None
             assert len(names["futures"].losses) == 3
+    assert names["values"].shape == (5, len(names["run"].state.params))
     assert set(names["ratios"]) == set(names["run"].state.params)
     assert names["limit"] > 0
     assert set(names["changes"]) <= set(names["run"].state.params)

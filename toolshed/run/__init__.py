@@ -7,6 +7,8 @@ from toolshed.run.events import Event as Event
 from toolshed.run.futures import Futures as Futures
 from toolshed.run.futures import what_if as what_if
 from toolshed.run.history import History as History
+from toolshed.run.leaf_history import STATISTICS as STATISTICS
+from toolshed.run.leaf_history import LeafHistory as LeafHistory
 from toolshed.run.progress import Progress as Progress
 from toolshed.run.rates import LearningRates as LearningRates
 from toolshed.run.rates import lr_find as lr_find

@@ -14,13 +14,15 @@ import numpy as np
 from toolshed.errors import ReplayWarning, RunError, StateError
 from toolshed.paths import describe
 from toolshed.run.edits import ModelChange, change_model, editable, set_values
-from toolshed.run.events import plain
+from toolshed.run.events import one_line, plain
 from toolshed.run.feed import Feed, examples_in
+from toolshed.run.leaf_history import LeafHistory
 from toolshed.run.parts import check_name
 from toolshed.run.publisher import OWN_NAMES, Pace, Publisher
 from toolshed.run.recording import recording_for
 from toolshed.run.replay import first_difference, first_leaf, is_whole
 from toolshed.run.timeline import Edit, Kept, Segment, Snapshot, Timeline, size_of
+from toolshed.run.watch import LeafWatch
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer, TrainStep
 from toolshed.training.stepper import Stepper, at_once
@@ -56,6 +58,7 @@ class Engine:
       quick: the program of most steps.
       halts: set by any thread to have what is made again, or by hand, end after the present step.
       save_every: in every how many steps somebody may look at the state; 0 for whenever.
+      watches: what looks at steps, by pattern.
       turned: called when the state or its branch is another one, that did not come from a step.
     """
 
@@ -92,6 +95,7 @@ class Engine:
         self._stepper = Stepper(state)
         first = Snapshot(self.step, state, self.feed.position, 0, True, size_of(state))
         self.timeline = Timeline(first, device_budget=device_budget, host_budget=host_budget)
+        self.watches: dict[str, LeafWatch] = {}  # never changed, only replaced
         self.found: Callable[[int, float], None] = lambda step, loss: None
         self.turned: Callable[[], None] = lambda: None
         self.save_every = 0
@@ -149,6 +153,7 @@ class Engine:
         try:
             batches = self.feed.take_some(self._at_once(self._together, self.step, goal))
             self.within = "a step"
+            self._look(batches[0])
             try:
                 self.make(self._stepper, self.step, batches, self._tape)
             except BaseException:
@@ -162,6 +167,36 @@ class Engine:
         if self._snapshot_every and self.step % self._snapshot_every == 0:
             self.take_snapshot()
 
+    def watch(self, watch: LeafWatch) -> LeafHistory:
+        """Begins a watch, in place of one of the same pattern."""
+        with self._inside("reading its data"):
+            batch = self.feed.take()
+            self.feed.give_back()
+        history = watch.begin(self._stepper.state, batch, self.publisher)
+        self.watches = {**self.watches, watch.pattern: watch}
+        return history
+
+    def unwatch(self, pattern: str) -> None:
+        """Ends a watch.
+
+        Raises:
+          RunError: there is none of this pattern.
+        """
+        if pattern not in self.watches:
+            raise RunError(f"Nothing watches {pattern!r}; watched are {', '.join(self.watches) or 'none'}.")
+        self.flush()
+        self.watches = {name: one for name, one in self.watches.items() if name != pattern}
+
+    def _look(self, batch: Any) -> None:
+        """Lets the watches look at the step that is about to be made. One that fails is left out."""
+        for pattern, watch in self.watches.items():
+            if self.step % watch.every == 0:
+                try:
+                    watch.look(self._stepper.state, self.step, batch)
+                except Exception as error:
+                    self.watches = {name: one for name, one in self.watches.items() if name != pattern}
+                    self.tell("note", f"{pattern} is watched no more: {one_line(error)}")
+
     def _at_once(self, most: int, number: int, goal: int | None) -> int:
         """How many steps can be made in one call from a step on, for one program has to make them all."""
         if most == 1:
@@ -171,6 +206,7 @@ class Engine:
             if number % self._norms_every == 0:
                 return 1
             rhythms.append(self._norms_every)
+        rhythms += [watch.every for watch in self.watches.values()]
         room = [every - number % every for every in rhythms]
         room += [edit.step - number for edit in self.timeline.here.again if edit.step > number]
         return min(most, *room, *([] if goal is None else [goal - number]))
@@ -254,6 +290,8 @@ class Engine:
         blocks = self._tape.hand_over()
         if blocks:
             self.publisher.rows(blocks, self._recording, self.found)
+        for watch in self.watches.values():
+            watch.hand_over(self.timeline.current, self.publisher)
 
     def take_snapshot(self, *, pinned: bool = False, given: bool = False) -> None:
         """Keeps the present state in the timeline."""

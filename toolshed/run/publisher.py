@@ -225,6 +225,17 @@ class Publisher:
         self.device_bytes = stats.get("bytes_in_use")
         self.device_limit = stats.get("bytes_limit")
 
+    def later(self, write: Callable[[], None]) -> None:
+        """``write()`` after what was handed over before it; it may wait for the device."""
+
+        def attempt() -> None:
+            try:
+                write()
+            except Exception as error:
+                self._refuse(0, one_line(error))
+
+        self._writing.put(attempt)
+
     def begin_branch(self, name: str, at: int) -> None:
         """The values from here on belong to a new branch."""
         self._writing.put(lambda: self.history.begin_branch(name, at=at))
