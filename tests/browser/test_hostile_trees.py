@@ -49,6 +49,7 @@ def test_forty_hostile_strings_are_text(page: Any, place: str):
     opened(page, "".join(view.html for view in views))
     assert page.evaluate("window.ran") is None
     assert page.evaluate(_FOREIGN) == []
+    assert page.locator("body :is(img,svg,iframe,video,a,math,details,textarea,title)").count() == 0
     assert page.evaluate(_HANDLERS) == []
     text = page.evaluate(_TEXT)
     for string in STRINGS:

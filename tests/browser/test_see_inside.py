@@ -55,7 +55,7 @@ def test_views_follow_the_theme_and_an_array_can_be_looked_into(
 
     tree = page.locator(".toolshed-tree").first
     jupyterlab.reveal(page, tree)
-    expect(page.get_by_text("MLP").last).to_be_visible()
+    expect(tree.locator(".treescope_root")).to_contain_text("MLP")
     ink, ground = tree.evaluate(
         """node => {
             const root = getComputedStyle(

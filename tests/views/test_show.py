@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from penzai import pz
 
 import toolshed
 from tests.zoo import ZOO
@@ -131,8 +133,16 @@ def test_a_view_keeps_no_array():
     assert "f32[4]" in repr(view)
 
 
+def test_where_scripts_are_taken_away_the_same_stands_as_text():
+    view = toolshed.show({"<b>w": jnp.ones(2)})
+    assert html.escape(repr(view)) in view.html
+    assert "<b>w" not in view.html
+
+
 def test_sharded_arrays_on_an_explicit_mesh_are_shown():
     mesh = jax.make_mesh((1,), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     array = jax.device_put(jnp.arange(1.0, 5.0), sharding)
-    assert "‖·‖ 5.48" in the_line(toolshed.show({"w": array, "v": jnp.ones(1)}), "w")  # sqrt(30)
+    view = toolshed.show({"w": array, "n": pz.nx.wrap(array, "x"), "v": jnp.ones(1)})
+    assert "‖·‖ 5.48" in the_line(view, "w")  # sqrt(30)
+    assert "f32[x:4]" in the_line(view, "n")

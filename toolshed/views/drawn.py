@@ -7,6 +7,7 @@ array is given to treescope: it would copy the array to the host, and write name
 from __future__ import annotations
 
 import heapq
+import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,19 +43,21 @@ _NOTE = "opacity:.5;"
 _COPY = "opacity:.55;"
 WIDEST = 66
 """Characters of a line before the columns begin, indentation included; longer ones shift them."""
-# Wide trees scroll inside of the cell. The colours are those of the page: Jupyter's, where it has some.
+# Wide trees scroll inside of the cell. The colours are those of the page: Jupyter's, where it has some. Where
+# a page takes scripts and styles away, as of a notebook that is not trusted, the same stands there as text.
 _WRAP = (
-    "<style>.toolshed-tree{{overflow-x:auto;max-width:100%}}"
+    "<style>.toolshed-tree{{overflow-x:auto;max-width:100%}}.toolshed-tree>pre{{display:none}}"
     ".toolshed-tree treescope-container::part(treescope_root)"
     "{{background:transparent;color:var(--jp-content-font-color1,inherit);line-height:1.55;font-size:12px;"
     "font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace)}}</style>"
-    '<div class="toolshed-tree">{}</div>'
+    '<div class="toolshed-tree">{}<pre>{}</pre></div>'
 )
 
 
 def to_html(root: Node, head: str) -> str:
     """A page's piece that shows an outline; scripts in it are treescope's own alone."""
-    return _WRAP.format(lowering.render_to_html_as_root(_picture(root, head), compressed=True))
+    tree = lowering.render_to_html_as_root(_picture(root, head), compressed=True)
+    return _WRAP.format(tree, html.escape(to_text(root, head)))
 
 
 def to_text(root: Node, head: str) -> str:

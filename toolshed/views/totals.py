@@ -68,12 +68,11 @@ def measure(root: Node) -> None:
         totals = [total_of(summary) for summary in leaf_statistics(arrays).values()]
     except Exception:  # one array that cannot be measured hides no other
         totals = [_alone(array) for array in arrays]
-    for leaf, total in zip(leaves, totals, strict=True):
+    for leaf, array, total in zip(leaves, arrays, totals, strict=True):
         leaf.total = total
         if not leaf.word:
-            leaf.word = (
-                describe(leaf.array) if total.summary is None else printable(total.summary.description)
-            )
+            known = total.summary if array is leaf.array else None
+            leaf.word = describe(leaf.array) if known is None else printable(known.description)
     add_up(root)
 
 
@@ -97,7 +96,7 @@ def with_plain_mesh(value: Any) -> Any:
         return value
     mesh = Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
     shards = [shard.data for shard in array.addressable_shards]
-    plain = NamedSharding(mesh, sharding.spec)
+    plain = NamedSharding(mesh, sharding.spec, memory_kind=sharding.memory_kind)
     return jax.make_array_from_single_device_arrays(array.shape, plain, shards)
 
 
