@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,3 +180,17 @@ def test_a_full_disk_stops_nothing_and_is_written_to_again(tmp_path):
         assert until(lambda: any("is written to again" in event.text for event in run.events), 10)
         assert SavedRun(disk / "one").history.last("mine/many") == (100_000**2, 99_999.0)
         assert table(SavedRun(disk / "one").history)["train/loss"] == table(run.history)["train/loss"]
+
+
+def test_a_kept_run_that_nobody_has_any_more_stops_and_is_saved(tmp_path):
+    run = begin(tmp_path)
+    run.train(until=lambda step, values: False, wait=False)
+    assert until(lambda: run.progress.step > 3, 20)
+    durable: Any = run._durable
+    gone = weakref.ref(run)
+    del run
+    gc.collect()
+    assert gone() is None
+    assert until(lambda: durable._control.under_way is None, 10)
+    durable.saves.finish()
+    assert durable.repository.latest.step == durable._engine.step
