@@ -25,6 +25,7 @@ _HANDLERS = """() => [...document.querySelectorAll("treescope-container")].flatM
 def opened(page: Any, html: str) -> None:
     """A page with views on it, all of which have been drawn, and every copy button pressed."""
     page.set_content(f"<body>{html}</body>")
+    page.set_viewport_size({"width": 1200, "height": 30_000})  # treescope draws what is in sight
     page.wait_for_function(
         """() => [...document.querySelectorAll("treescope-container")]
             .every((node) => node.shadowRoot?.querySelector(".treescope_root"))"""

@@ -432,7 +432,11 @@ def test_buttons_do_what_the_methods_do_and_return_at_once():
 @pytest.mark.parametrize(
     ("action", "arguments", "told"),
     [
-        ("dance", {}, "A run cannot 'dance'; it can train, pause, resume, stop, step, back, goto, edit."),
+        (
+            "dance",
+            {},
+            "A run cannot 'dance'; it can train, pause, resume, stop, step, back, goto, edit, save",
+        ),
         ("step", {"n": 0}, "n is 0; expected a whole number from 1."),
         ("step", {"n": "2"}, "n is '2'; expected a whole number from 1."),
         ("back", {"n": 3}, "This run begins at step 0; there is no step -1 in it."),

@@ -26,6 +26,7 @@ from tests.run.small import (
 )
 from tests.training.by_hand import differing, new_state
 from toolshed.errors import HistoryError, RunError
+from toolshed.run import timeline
 from toolshed.run.timeline import size_of
 
 STATE_BYTES = 3 * 49 * 4
@@ -222,6 +223,49 @@ def test_snapshots_keep_to_their_budget_and_every_step_stays_within_reach(states
         run.goto(step)
         assert is_clean(run)
     assert f"snapshots take {kept / 1e6:,.1f} of {budget / 1e6:,.0f} MB" in repr(run.timeline)
+
+
+def test_states_that_watches_give_keep_to_the_budget_and_what_is_lost_with_them_is_said():
+    def halve(step: int, values: Any, state: Any) -> Any:
+        return state.replace(params=jax.tree.map(lambda leaf: leaf / 2, state.params))
+
+    run = new_run(eval_every=2, snapshot_bytes=int(4.5 * 1.15 * STATE_BYTES))
+    seen = [params_of(run)]
+    for _ in range(10):
+        run.train(2, watch=halve, wait=True)
+        seen.append(params_of(run))
+    assert run.progress.snapshot_bytes <= run.progress.snapshot_budget
+    for step in (20, 16, 18, 0, 20):
+        run.goto(step)
+        assert differing(params_of(run), seen[step // 2]) == []
+    with pytest.raises(
+        RunError,
+        match=r"^Step 7 cannot be made again: a watch gave another state at step 6, and its snapshot was "
+        r"dropped to keep all of them within 0 MB\. Make the run with a larger snapshot_bytes",
+    ):
+        run.goto(7)
+    assert run.progress.step == 20
+    run.goto(1)  # before the first of them
+    run.goto(20)
+    assert differing(params_of(run), seen[10]) == []
+
+
+def test_on_an_accelerator_older_snapshots_move_to_the_host_and_come_back_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(timeline, "_is_on_cpu", lambda state: False)  # all else is as it is there
+    budget = int(2.5 * 1.15 * STATE_BYTES)
+    run = new_run(snapshot_every=2, snapshot_bytes=budget)
+    run.train(12, wait=True)
+    for _ in range(3):
+        run.back(5)
+        run.train(6, wait=True)
+    assert run.progress.snapshot_budget == 5 * budget
+    assert run.timeline.device_bytes <= budget < run.timeline.nbytes <= 5 * budget
+    assert sum(part.snapshots[0].on_host for part in run.timeline.segments.values()) == 4
+    for step in (2, 7, 12, 15):
+        run.goto(step, "main-4")
+        assert is_clean(run)
 
 
 def test_newer_snapshots_lie_denser_than_older_ones():

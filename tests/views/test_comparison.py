@@ -37,7 +37,7 @@ def test_what_only_one_tree_has_says_so():
     view = toolshed.compare({"a": jnp.ones(2), "c": jnp.ones(3)}, {"b": {"d": jnp.ones(2)}, "c": jnp.ones(4)})
     assert "only in a" in line_of(view, "a")
     assert "only in b" in line_of(view, "b/d")
-    assert "float32[3] → float32[4]" in line_of(view, "c")
+    assert "f32[3] → f32[4]" in line_of(view, "c")
 
 
 def test_the_largest_relative_change_comes_first():

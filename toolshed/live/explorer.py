@@ -14,7 +14,7 @@ from toolshed import paths
 from toolshed.insight import HISTOGRAM_EDGES
 from toolshed.insight.leaves import leaf_of
 from toolshed.live.closeup import closeup
-from toolshed.views.badges import alarms, badges
+from toolshed.views.badges import alarms, badges, compact
 from toolshed.views.outline import Node
 from toolshed.views.panels import printable
 from toolshed.views.show import measured
@@ -76,7 +76,7 @@ class Explorer(anywidget.AnyWidget):
         return {
             "id": self._places[id(node)],
             "name": printable(node.name, 120),
-            "word": printable(node.word, 120),
+            "word": printable(compact(node.word), 120),
             "note": printable(node.note, 120),
             "path": node.path,
             "alarms": [badge.text for badge in alarms(node)],

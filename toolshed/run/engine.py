@@ -255,9 +255,9 @@ class Engine:
         if blocks:
             self.publisher.rows(blocks, self._recording, self.found)
 
-    def take_snapshot(self, *, pinned: bool = False) -> None:
+    def take_snapshot(self, *, pinned: bool = False, given: bool = False) -> None:
         """Keeps the present state in the timeline."""
-        self.timeline.add(self._stepper.copy(), self.step, self.feed.position, pinned=pinned)
+        self.timeline.add(self._stepper.copy(), self.step, self.feed.position, pinned=pinned, given=given)
 
     # --- windows ------------------------------------------------------------------------------------
 
@@ -288,12 +288,17 @@ class Engine:
         values = {"train/loss": float(np.mean(recent))} if len(recent) else {}
         return values | _named("train", self._stepper.state.compute_metrics())
 
-    def replace(self, state: TrainState) -> None:
-        """Goes on from another state at the same step, as a watch may ask for."""
+    def replace(self, state: TrainState, *, pinned: bool = False) -> None:
+        """Goes on from another state at the same step, as a watch may ask for.
+
+        Args:
+          state: the other state.
+          pinned: whether to keep its snapshot whatever the budget.
+        """
         if not isinstance(state, TrainState):
             raise StateError(f"Expected a watch to give a TrainState or None, got {describe(state)}.")
         self._stepper = Stepper(state)
-        self.take_snapshot(pinned=True)
+        self.take_snapshot(pinned=pinned, given=not pinned)
         self.read_hyperparameters()
         self.turned()
 
@@ -428,7 +433,7 @@ class Engine:
     def _where_it_differs(self, part: Segment, snapshot: Snapshot | Kept, step: int) -> str:
         """The first leaf that differs from what was kept, where a later snapshot tells."""
         later = [other for other in part.snapshots if other.step > step and other.edits == snapshot.edits]
-        if not later or later[0].pinned:
+        if not later or later[0].pinned or later[0].given:
             return ""
         position = self.feed.position
         stepper = self._make_again(part, snapshot, later[0].step, self.quick.tape())
@@ -446,12 +451,14 @@ class Engine:
             return
         part = self.timeline.here
         part.snapshots = [kept for kept in part.snapshots if is_whole(lambda kept=kept: kept.state)]
-        snapshot = self.timeline.nearest(part, self.step)
+        snapshot = self.timeline.newest(part, self.step)
         done, tape = snapshot.step, self.quick.tape()
         if self.feed.goes_back:
             self.publisher.finish()  # what was recorded after the last values that are written may be lost
             written = max(part.start, self.publisher.last_step(part.name))
-            snapshot = self.timeline.nearest(part, min(self.step, written))
+            earlier = self.timeline.newest(part, min(self.step, written))
+            if self.timeline.lost_between(part, earlier, self.step) is None:
+                snapshot = earlier
             done = self._last_whole(part, snapshot)
             self._stepper = self._make_again(part, snapshot, done, tape)
         else:
@@ -506,7 +513,7 @@ class Engine:
         state, change = change_model(self._stepper.state, model)
         if self.step < self.timeline.here.head:
             self._leave_the_past()
-        self.replace(state)
+        self.replace(state, pinned=True)
         data = {name: list(getattr(change, name)) for name in change._fields}
         self.tell("model_edited", f"model changed: {change}", **data)
         return change

@@ -45,7 +45,8 @@ from toolshed.sinks import Sink
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer
 from toolshed.training.watches import Watch
-from toolshed.views import View, overlay
+from toolshed.views import View
+from toolshed.views.overlays import overlay
 
 _MEGABYTE = 2**20
 _numbers = iter(range(1, 1_000_000))

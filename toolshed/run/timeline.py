@@ -40,6 +40,8 @@ class Snapshot(NamedTuple):
       pinned: whether it must stay: nothing else leads to what comes after it.
       nbytes: its size.
       shardings: where its leaves were before it was moved to the host's memory; None if it was not.
+      given: whether a watch gave the state, so that nothing else leads to what comes after it. It stays as
+        long as there is room.
     """
 
     step: int
@@ -49,6 +51,7 @@ class Snapshot(NamedTuple):
     pinned: bool
     nbytes: int
     shardings: tuple[Any, ...] | None = None
+    given: bool = False
 
     @property
     def on_host(self) -> bool:
@@ -92,7 +95,7 @@ class Kept:
       load: loads the state.
     """
 
-    pinned, nbytes, on_host = True, 0, True
+    pinned, given, nbytes, on_host = True, False, 0, True
 
     def __init__(self, step: int, position: Any, edits: int, load: Callable[[], TrainState]):
         self.step, self.position, self.edits = step, position, edits
@@ -119,6 +122,7 @@ class Segment:
       snapshots: in the order of their steps; the first is that of the start.
       again: edits that were made at later steps before the run was attached to again. Each is made again
         at its step, unless somebody makes another one before.
+      lost: steps at which a watch gave a state whose snapshot there was no room for.
     """
 
     name: str
@@ -128,6 +132,7 @@ class Segment:
     edits: list[Edit]
     snapshots: list[Snapshot | Kept]
     again: list[Edit] = dataclasses.field(default_factory=list)
+    lost: list[int] = dataclasses.field(default_factory=list)
 
 
 class Timeline:
@@ -139,8 +144,8 @@ class Timeline:
       host_budget: bytes that those moved to the host may take. None are moved where the device is the
         host's own CPU, for it would save nothing; the older of them are thinned out at once.
 
-    Snapshots are thinned out so that they lie the denser the newer they are. Those that are pinned stay,
-    whatever the budgets.
+    Snapshots are thinned out so that they lie the denser the newer they are. Those that a watch gave go
+    last, the oldest first; those that are pinned stay, whatever the budgets.
     """
 
     def __init__(self, first: Snapshot, *, device_budget: int, host_budget: int):
@@ -173,13 +178,15 @@ class Timeline:
         """All snapshots. Any thread may ask: what is iterated here is not what the run changes."""
         return [snapshot for part in tuple(self.segments.values()) for snapshot in tuple(part.snapshots)]
 
-    def add(self, state: TrainState, step: int, position: Any, *, pinned: bool = False) -> None:
+    def add(
+        self, state: TrainState, step: int, position: Any, *, pinned: bool = False, given: bool = False
+    ) -> None:
         """Keeps a state of the current branch, in memory that is the timeline's own from now on."""
-        here = self.here
-        if not pinned and any(old.step == step and old.edits == len(here.edits) for old in here.snapshots):
+        here, anew = self.here, pinned or given
+        if not anew and any(old.step == step and old.edits == len(here.edits) for old in here.snapshots):
             return
-        new = Snapshot(step, state, position, len(here.edits), pinned, size_of(state))
-        kept = [old for old in here.snapshots if old.step != step or (old.pinned and not pinned)]
+        new = Snapshot(step, state, position, len(here.edits), pinned, size_of(state), given=given)
+        kept = [old for old in here.snapshots if old.step != step or (_stays(old) and not anew)]
         here.snapshots = sorted([*kept, new], key=lambda snapshot: (snapshot.step, snapshot.edits))
         self._thin()
 
@@ -216,7 +223,24 @@ class Timeline:
         """The last snapshot of a branch that is not after a step.
 
         Raises:
-          RunError: there is none, as may be where a run was attached to.
+          RunError: the step does not follow from it, or there is none, as may be where a run was attached
+            to.
+        """
+        snapshot = self.newest(part, step)
+        lost = self.lost_between(part, snapshot, step)
+        if lost is not None:
+            raise RunError(
+                f"Step {step:,} cannot be made again: a watch gave another state at step {lost:,}, and its"
+                f" snapshot was dropped to keep all of them within {self.budget / 1e6:,.0f} MB. Make the run"
+                " with a larger snapshot_bytes to keep more."
+            )
+        return snapshot
+
+    def newest(self, part: Segment, step: int) -> Snapshot | Kept:
+        """The last snapshot of a branch that is not after a step, whether the step follows from it or not.
+
+        Raises:
+          RunError: there is none.
         """
         before = [snapshot for snapshot in part.snapshots if snapshot.step <= step]
         if not before:
@@ -224,6 +248,10 @@ class Timeline:
                 f"Step {step:,} of {part.name} cannot be made again: no state from before it was kept."
             )
         return before[-1]
+
+    def lost_between(self, part: Segment, snapshot: Snapshot | Kept, step: int) -> int | None:
+        """The last step after a snapshot and up to another step that cannot be made again, or None."""
+        return max((at for at in part.lost if snapshot.step < at <= step), default=None)
 
     def free_name(self, stem: str) -> str:
         """A branch name that is not taken: ``main-2`` after ``main``."""
@@ -251,8 +279,11 @@ class Timeline:
     def _move_one(self) -> bool:
         """Moves the oldest snapshot that is on a device of its own to the host."""
         for part in self.segments.values():
-            for number, snapshot in enumerate(part.snapshots[:-1]):
-                if isinstance(snapshot, Snapshot) and not snapshot.on_host and not _is_on_cpu(snapshot.state):
+            newest = part.snapshots[-1] if part is self.here and part.snapshots else None
+            for number, snapshot in enumerate(part.snapshots):
+                if snapshot is newest or not isinstance(snapshot, Snapshot) or snapshot.on_host:
+                    continue
+                if not _is_on_cpu(snapshot.state):
                     part.snapshots[number] = snapshot.moved()
                     return True
         return False
@@ -263,14 +294,29 @@ class Timeline:
         for part in self.segments.values():
             newest = part.snapshots[-1].step if part.snapshots else 0
             for number in range(1, len(part.snapshots) - 1):
-                if not part.snapshots[number].pinned:
+                if not _stays(part.snapshots[number]):
                     gap = part.snapshots[number + 1].step - part.snapshots[number - 1].step
                     age = newest - part.snapshots[number].step + 1
                     candidates.append((gap / age, part, number))
         if not candidates:
-            return False
+            return self._drop_given()
         _, part, number = min(candidates, key=lambda candidate: candidate[0])
         del part.snapshots[number]
+        return True
+
+    def _drop_given(self) -> bool:
+        """Drops the oldest snapshot that a watch gave, and writes down what is lost with it."""
+        given = [
+            (snapshot.step, part, snapshot)
+            for part in self.segments.values()
+            for snapshot in part.snapshots[1:-1]
+            if snapshot.given and not snapshot.pinned
+        ]
+        if not given:
+            return False
+        step, part, oldest = min(given, key=lambda entry: entry[0])
+        part.snapshots = [snapshot for snapshot in part.snapshots if snapshot is not oldest]
+        part.lost.append(step)
         return True
 
     def __repr__(self) -> str:
@@ -292,6 +338,11 @@ def size_of(state: TrainState) -> int:
     metrics = None if state.metrics is None else state.metrics.states
     changing = (state.params, state.opt_state, state.model_state, state.loss_fn_state, metrics)
     return sum(leaf.nbytes for leaf in jax.tree.leaves(changing) if hasattr(leaf, "nbytes"))
+
+
+def _stays(snapshot: Snapshot | Kept) -> bool:
+    """Whether nothing else leads to what comes after it."""
+    return snapshot.pinned or snapshot.given
 
 
 def _is_on_cpu(state: TrainState) -> bool:

@@ -9,7 +9,6 @@ from toolshed.views.notebook import disable as disable
 from toolshed.views.notebook import enable as enable
 from toolshed.views.notebook import load_ipython_extension as load_ipython_extension
 from toolshed.views.notebook import unload_ipython_extension as unload_ipython_extension
-from toolshed.views.overlays import overlay as overlay
 from toolshed.views.show import View as View
 from toolshed.views.show import show as show
 from toolshed.views.trees import format_bytes as format_bytes

@@ -6,6 +6,7 @@ A badge is words with a kind; what the kinds look like stands in `toolshed.views
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ _NO_NUMBERS = {
     ABSTRACT: "no values",
 }
 
+_LETTERS = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
+_DTYPE = re.compile(r"^(bfloat|float|uint|int|complex)(\d+)")
 _WHOLE = ("int", "uint", "bool")
 
 
@@ -57,13 +60,13 @@ def badges(node: Node) -> list[Badge]:
         Badge("norm", f"  {_norm(total):<13}"),
         _ratio(total, node.array is None),
     ]
+    if total.what:
+        made.append(Badge("note", f"{total.what}  "))
     if total.summary is not None:
         made += _of_leaf(total)
     elif not total.what:
         arrays = f"{total.leaves:,} array{'s' if total.leaves != 1 else ''}"
         made.append(Badge("quiet", f"{arrays} · {total.count:,} value{'s' if total.count != 1 else ''}"))
-    if total.what:
-        made.append(Badge("note", f"  {total.what}"))
     return made
 
 
@@ -80,6 +83,7 @@ def _compared(total: Total) -> list[Badge]:
         return [*made, Badge("quiet", " the same ")]
     if found is None or found.index is None or found.values is None:
         sides = f"{found.a} → {found.b}" if found is not None and found.a and found.b else ""
+        sides = " → ".join(map(compact, sides.split(" → ")))
         return [*made, Badge("bad", f" {total.what or sides or (found.what if found else 'differs')} ")]
     was_zero = math.isinf(found.relative) and math.isfinite(found.values[0] + found.values[1])
     kind = "odd" if found.relative < 0.5 or was_zero else "bad"
@@ -120,13 +124,13 @@ def _ratio(total: Total, is_worst: bool) -> Badge:
     """The size of an update beside its parameter; about 1e-3 is usual. Of a node, if it is unusual."""
     away = strangeness(total.ratio)
     if away < 0 or (is_worst and away <= 1):
-        return Badge("quiet", " " * 12 if total.summary is not None and away >= 0 else "")
+        return Badge("quiet", " " * 11 if total.summary is not None and away >= 0 else "")
     is_vector = total.summary is not None and len(total.summary.shape) < 2
     kind = "quiet" if is_vector else "good" if away <= 1 else "odd" if away <= 2 else "bad"
     ratio = total.ratio
     number = "0" if ratio == 0 else "∞" if math.isinf(ratio) else _exponent(f"{ratio:.0e}")
     arrow = " " if kind in ("quiet", "good") else "▲" if ratio > 1e-3 else "▼"
-    return Badge(kind, f" Δ/θ {number:<4}{arrow} ")
+    return Badge(kind, f" Δ/θ {number:<4}{arrow}")
 
 
 def short(value: float) -> str:
@@ -136,6 +140,11 @@ def short(value: float) -> str:
 
 def _exponent(text: str) -> str:
     return text.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+
+
+def compact(description: str) -> str:
+    """A dtype and shape in fewer letters: ``f32[8,32]`` for ``float32[8,32]``."""
+    return _DTYPE.sub(lambda found: _LETTERS[found[1]] + found[2], description)
 
 
 def sparkline(histogram: np.ndarray) -> str:

@@ -40,8 +40,8 @@ def compare(
     Example:
       >>> import jax.numpy as jnp, toolshed
       >>> print(toolshed.compare({"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([3.0, 4.5])}))
-      dict of 1        ‖·‖ 5         → ‖·‖ 5.41      1 of 1 arrays differ
-        w float32[2]   ‖·‖ 5         → ‖·‖ 5.41      0.1       max |Δ| 0.5 at [1]: 4 → 4.5
+      dict of 1    ‖·‖ 5         → ‖·‖ 5.41      1 of 1 arrays differ
+        w f32[2]   ‖·‖ 5         → ‖·‖ 5.41      0.1       max |Δ| 0.5 at [1]: 4 → 4.5
     """
     left, right = outline(a), outline(b)
     sides = [{leaf.path: leaf.array for leaf in root.leaves()} for root in (left, right)]

@@ -13,7 +13,7 @@ from typing import Any
 from treescope import lowering
 from treescope import rendering_parts as parts
 
-from toolshed.views.badges import Badge, alarms, badges
+from toolshed.views.badges import Badge, alarms, badges, compact
 from toolshed.views.outline import Node
 from toolshed.views.panels import printable
 
@@ -34,19 +34,19 @@ _STYLES = {
     "good": _BOX + "background:rgba(0,158,115,.22);",
     "odd": _BOX + "background:rgba(230,159,0,.3);",
     "bad": _BOX + "background:#c03a00;color:#fff;font-weight:600;",
-    "chart": "color:#4a90c4;background:rgba(127,127,127,.1);",
+    "chart": "color:#4a90c4;background:rgba(127,127,127,.1);font-size:80%;",
 }
 _NAME = "font-weight:600;"
 _WORD = "opacity:.75;"
 _NOTE = "opacity:.5;"
 _COPY = "opacity:.55;"
-WIDEST = 76
+WIDEST = 66
 """Characters of a line before the columns begin, indentation included; longer ones shift them."""
 # Wide trees scroll inside of the cell. The colours are those of the page: Jupyter's, where it has some.
 _WRAP = (
     "<style>.toolshed-tree{{overflow-x:auto;max-width:100%}}"
     ".toolshed-tree treescope-container::part(treescope_root)"
-    "{{background:transparent;color:var(--jp-content-font-color1,inherit);line-height:1.55;font-size:12.5px;"
+    "{{background:transparent;color:var(--jp-content-font-color1,inherit);line-height:1.55;font-size:12px;"
     "font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace)}}</style>"
     '<div class="toolshed-tree">{}</div>'
 )
@@ -54,7 +54,7 @@ _WRAP = (
 
 def to_html(root: Node, head: str) -> str:
     """A page's piece that shows an outline; scripts in it are treescope's own alone."""
-    return _WRAP.format(lowering.render_to_html_as_root(_picture(root, head)))
+    return _WRAP.format(lowering.render_to_html_as_root(_picture(root, head), compressed=True))
 
 
 def to_text(root: Node, head: str) -> str:
@@ -70,13 +70,14 @@ def _picture(root: Node, head: str) -> Any:
 
 
 def _widest(root: Node, drawn: dict[int, list[Node]]) -> int:
-    """The width of the longest label that does not shift the columns, with its indentation."""
+    """The width of the longest label with columns after it that does not shift them, indentation included."""
     widths, waiting = [0], [(root, 0)]
     while waiting:
         node, depth = waiting.pop()
-        widths.append(2 * depth + len(_label_text(node)))
+        if node.total.leaves:
+            widths.append(2 * depth + len(_label_text(node)))
         waiting += [(child, depth + 1) for child in drawn.get(id(node), [])]
-    return max(width for width in widths if width <= WIDEST)
+    return max((width for width in widths if width <= WIDEST), default=0)
 
 
 # --- what is drawn ------------------------------------------------------------------------------------
@@ -152,8 +153,13 @@ class _Picture:
     def line(self, node: Node, depth: int) -> Any:
         """A node with all below it."""
         room = " " * max(0, self._width - 2 * depth - len(_label_text(node)))
-        label = [*_label(node), *map(_badge, alarms(node)), parts.text(room), *map(_badge, badges(node))]
-        path = node.path if len(node.path) <= LONGEST_PATH else ""
+        label = [
+            *_label(node),
+            *map(_badge, alarms(node)),
+            *([parts.text(room)] if node.total.leaves else []),
+            *map(_badge, badges(node)),
+        ]
+        path = node.path if node.total.leaves and len(node.path) <= LONGEST_PATH else ""
         copy = parts.custom_style(parts.build_copy_button(path), _COPY) if path else parts.empty_part()
         if not node.children:
             return parts.siblings(*label, copy)
@@ -170,7 +176,7 @@ class _Picture:
 
 
 def _label(node: Node) -> list[Any]:
-    words = [(node.name, _NAME), (node.word, _WORD), (node.note, _NOTE)]
+    words = [(node.name, _NAME), (compact(node.word), _WORD), (node.note, _NOTE)]
     made: list[Any] = []
     for word, style in words:
         if word:
@@ -180,7 +186,7 @@ def _label(node: Node) -> list[Any]:
 
 def _label_text(node: Node) -> str:
     """The text that `_label` and alarms make."""
-    words = [printable(word, 120) + " " for word in (node.name, node.word, node.note) if word]
+    words = [printable(word, 120) + " " for word in (node.name, compact(node.word), node.note) if word]
     return "".join(words) + "".join(badge.text for badge in alarms(node))
 
 

@@ -6,6 +6,7 @@ Nothing here reads a value, and nothing that a model, a file or a person brings 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,8 +39,9 @@ class Node:
 
     Attributes:
       name: the field, key or index that leads there; empty for the root.
-      path: where it is, as a key of a Context; a pattern, ending in ``**``, for what only groups paths.
-      word: the class of a node, dtype and shape of an array, or what else there is in a word.
+      path: where it is, as a key of a Context; a pattern, ending in ``**``, for what only groups paths;
+        empty for a layer of a model.
+      word: the class of a node, dtype and shape of an array once it is measured, or what else there is.
       children: what it holds.
       array: the array of a leaf, or None.
       total: what is known of all arrays at or below; filled by `toolshed.views.totals`.
@@ -116,7 +118,10 @@ def _with_only_child(node: Node) -> Node:
             "dict",
         )
         word, note = child.word, node.word if innermost else child.note
-    return dataclasses.replace(child, name=f"{node.name}/{child.name}", word=word, note=note)
+    # penzai keeps what stands one after another in a list called sublayers; it says nothing
+    name = child.name.removeprefix("sublayers/") if child.word in ("list", word) else child.name
+    name = node.name if name == "sublayers" else f"{node.name}/{name}"
+    return dataclasses.replace(child, name=name, word=word, note=note)
 
 
 def _is_whole_model(tree: Any) -> bool:
@@ -140,6 +145,11 @@ def describe(value: Any) -> str:
         return printable(_short.repr(value), 80)
     except Exception as error:
         return printable(f"{type(value).__name__} whose repr raised {type(error).__name__}", 80)
+
+
+@functools.cache
+def _name_of(dtype: Any) -> str:
+    return str(dtype)
 
 
 class _Walk:
@@ -166,7 +176,9 @@ class _Walk:
         if isinstance(value, (pz.Parameter, pz.StateVariable, pz.ParameterValue)):
             return self._variable(name, path, value, depth)
         if paths.is_arraylike(value):
-            return Node(name, path, describe(value), array=value if self._constants else None)
+            if not self._constants:
+                return Node(name, path, describe(value))
+            return Node(name, path, "", array=value)  # its word comes with what is measured
         pairs = None if value is None else self._inside(value)
         if pairs is None:
             return Node(name, path, describe(value))
@@ -182,6 +194,8 @@ class _Walk:
             node.children.append(inside)
         if isinstance(value, Mapping):
             node.children = _grouped(node.children, path)
+        if self._places:
+            node.path = ""  # a layer is no key of a Context, only its parameters are
         return node
 
     def _inside(self, value: Any) -> list[tuple[str, Any]] | None:
@@ -202,14 +216,13 @@ class _Walk:
         word = printable(str(slot.description), 120)
         if key in self._places:
             where, array = self._places[key]
-            found = describe(array)
-            same_dtype = found.split("[")[0] == word.split("[")[0]
-            return Node(name, where, word if same_dtype else found, array=array, note=kind)
+            same_dtype = word.split("[")[0] == _name_of(array.dtype)
+            return Node(name, where, word if same_dtype else "", array=array, note=kind)
         if key in self._below:
             node = Node(name, path, kind)
             for inner in self._below[key]:
                 where, array = self._places[inner]
-                node.children.append(Node(inner[len(key) + 1 :], where, describe(array), array=array))
+                node.children.append(Node(inner[len(key) + 1 :], where, "", array=array))
             return node
         return Node(name, path, word, note="empty slot")
 

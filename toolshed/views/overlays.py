@@ -115,6 +115,7 @@ def _of_activations(found: Activations) -> Node:
     root.word, root.note = "activations", f"of {len(found):,} layers"
     summaries = {name: found[name] for name in found}
     for node in root.walk():
+        node.name = node.name.replace("sublayers/", "").removesuffix("/sublayers")
         if node.children or node.path not in summaries:
             continue
         one = summaries[node.path]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from os.path import commonpath
 from typing import NamedTuple
 
 SPLITS = ("train", "eval")
@@ -90,8 +89,9 @@ def printable(text: str, limit: int | None = None) -> str:
       text: any text.
       limit: the largest number of characters; what is too much is left out in the middle.
     """
-    text = re.sub(r"\s+", " ", _ESCAPE.sub("", text))
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    if not (text.isascii() and text.isprintable() and "  " not in text):
+        text = re.sub(r"\s+", " ", _ESCAPE.sub("", text))
+        text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
     if limit is None or len(text) <= limit:
         return text
     end = (limit - 1) // 2
@@ -104,7 +104,12 @@ def common_start(names: Sequence[str]) -> int:
     >>> common_start(["model/a/w", "model/b/w"])
     6
     """
-    return commonpath(list(names)).rfind("/") + 1 if len(names) > 1 else 0
+    if len(names) < 2:
+        return 0
+    first, last = min(names), max(names)  # what these two share, all between them share
+    pairs = enumerate(zip(first, last, strict=False))
+    length = next((place for place, (a, b) in pairs if a != b), min(len(first), len(last)))
+    return first[:length].rfind("/") + 1
 
 
 def short(value: float, digits: int = 4) -> str:

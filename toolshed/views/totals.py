@@ -13,7 +13,8 @@ from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from toolshed.insight import LeafDifference, LeafSummary, leaf_statistics
-from toolshed.views.outline import Node
+from toolshed.views.outline import Node, describe
+from toolshed.views.panels import printable
 
 
 @dataclasses.dataclass(slots=True)
@@ -69,6 +70,10 @@ def measure(root: Node) -> None:
         totals = [_alone(array) for array in arrays]
     for leaf, total in zip(leaves, totals, strict=True):
         leaf.total = total
+        if not leaf.word:
+            leaf.word = (
+                describe(leaf.array) if total.summary is None else printable(total.summary.description)
+            )
     add_up(root)
 
 

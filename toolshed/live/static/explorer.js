@@ -1,7 +1,7 @@
 // The front end of toolshed.explore: written by hand, not built. Text is set as text alone, never as HTML.
 
 const CLASSES = { quiet: "te-quiet-badge", note: "te-note-badge", good: "te-good", odd: "te-odd", bad: "te-bad", chart: "te-chart" };
-const WIDTH = 54; // characters of a label before the columns begin
+const WIDTH = 48; // characters of a label before the columns begin
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -180,7 +180,7 @@ function look(node, message, buffers, edges) {
   }
   const ink = getComputedStyle(node).color;
   const isDark = (ink.match(/[\d.]+/g) ?? [0]).slice(0, 3).every((x) => +x > 127);
-  const parts = [make("dl", {}, ...message.numbers.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]))];
+  const parts = [make("div", { class: "te-numbers" }, ...message.numbers.flatMap(([name, text]) => [make("span", { class: "te-quiet" }, name), make("span", {}, text)]))];
   if (message.histogram.some((count) => count)) parts.push(histogram(message.histogram, edges, ink));
   if (buffers.length) {
     const bytes = buffers[0];

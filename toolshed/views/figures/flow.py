@@ -9,6 +9,7 @@ import numpy as np
 
 from toolshed.errors import ToolshedError
 from toolshed.insight import LeafStatistics, leaf_statistics
+from toolshed.training import Context
 from toolshed.views.lines import Points, outline
 from toolshed.views.look import DARK, LIGHT, Look, name_axes, sheet, themed
 from toolshed.views.panels import common_start, printable, short
@@ -19,15 +20,15 @@ MOST_ROWS = 60
 
 @themed
 def gradient_flow(grads: Any, *, title: str = "gradient flow", dark: bool | None = None) -> Any:
-    """The size of the gradient of each parameter, in the model's order from the top down.
+    """The size of the gradient of each parameter, from the first layer down to the last.
 
     A dot is the root mean square, the line goes up to the largest magnitude, a cross marks what is not
     finite, a ring what is all zeros. Where it falls by powers of ten from one layer to the next, gradients
     vanish.
 
     Args:
-      grads: a tree: ``context.grads``; or `toolshed.insight.leaf_statistics` of one. Measuring waits for
-        the device.
+      grads: a Context, or a tree of gradients, or `toolshed.insight.leaf_statistics` of one. jax sorts the
+        keys of dicts; a Context knows the order of the model. Measuring waits for the device.
       title: above the figure.
       dark: for a dark ground.
 
@@ -35,10 +36,15 @@ def gradient_flow(grads: Any, *, title: str = "gradient flow", dark: bool | None
       ToolshedError: there is no array of numbers in it.
     """
     look = DARK if dark else LIGHT
+    order: dict[str, int] = {}
+    if isinstance(grads, Context):
+        order = {path: place for place, path in enumerate(grads.params)}
+        grads = grads.grads
     found = grads if isinstance(grads, LeafStatistics) else leaf_statistics(grads)
     leaves = [leaf for leaf in found.values() if leaf.kind == "numbers" and leaf.count]
+    leaves.sort(key=lambda leaf: order.get(leaf.path, len(order)))
     if not leaves:
-        raise ToolshedError("There is no array of numbers to draw. Pass context.grads of a step.")
+        raise ToolshedError("There is no array of numbers to draw. Pass the Context of a step.")
     figure, axes = sheet(6.4, 0.9 + 0.17 * min(len(leaves), MOST_ROWS), look)
     rows = np.arange(len(leaves))
     rms, most = (np.array([getattr(leaf, name) for leaf in leaves]) for name in ("rms", "absmax"))

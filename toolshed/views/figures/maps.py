@@ -41,7 +41,8 @@ def heat_map(
       rows: names beside the rows, from the top.
       columns: names below the columns.
       title: above the figure.
-      x, y: what the columns and the rows are.
+      x: what the columns are.
+      y: what the rows are.
       unit: what the colours are.
       log: colours by log10 of the magnitude.
       dark: for a dark ground.

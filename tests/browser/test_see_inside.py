@@ -1,0 +1,83 @@
+"""Trees, figures and the explorer in a real JupyterLab: they follow its theme, and no text runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import jupyterlab
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+]
+
+ROOT = Path(__file__).parents[2]
+CELLS = (
+    f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    "import jax, jax.numpy as jnp, toolshed\n"
+    "from penzai.models.simple_mlp import MLP\n"
+    "from tests.views.hostile import STRINGS, places\n"
+    "from toolshed.views import figures\n"
+    "%load_ext toolshed\n"
+    "model = MLP.from_config(jax.random.key(0), [16, 32, 4])",
+    "model",
+    "[places(text) for text in STRINGS[:8]]",
+    "figures.heat_map([[1.0, -2.0], [0.5, 1.0]])",
+    "bad = {'w': jnp.eye(6), '<img src=x onerror=window.ran=1>': jnp.ones(2)}\n"
+    "toolshed.explore({'layer': bad, 'b': jnp.ones(2)})",
+)
+
+
+@pytest.fixture
+def notebook(lab: Any) -> str:
+    _, server = lab
+    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)"}}
+    whole = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(whole, server.root / "see_inside_test.ipynb")
+    return "see_inside_test.ipynb"
+
+
+def test_views_follow_the_theme_and_an_array_can_be_looked_into(
+    lab: Any, page: Any, notebook: str, screenshot: Any
+):
+    theme, server = lab
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    jupyterlab.open_notebook(page, server, notebook)
+    jupyterlab.run_all(page)
+    assert [output for output in jupyterlab.outputs(page) if output["output_type"] == "error"] == []
+
+    tree = page.locator(".toolshed-tree").first
+    jupyterlab.reveal(page, tree)
+    expect(page.get_by_text("MLP").last).to_be_visible()
+    ink, ground = tree.evaluate(
+        """node => {
+            const root = getComputedStyle(
+                node.querySelector("treescope-container").shadowRoot.querySelector(".treescope_root"));
+            return [root.color, root.backgroundColor];
+        }"""
+    )
+    assert ground == "rgba(0, 0, 0, 0)"
+    assert ("255" in ink) == (theme == "dark")
+    screenshot(page, f"see_inside_{theme}_tree")
+
+    figure = page.locator("img[class^=toolshed-]")
+    jupyterlab.reveal(page, figure)
+    assert (figure.evaluate("node => getComputedStyle(node).content") != "normal") == (theme == "dark")
+
+    explorer = page.locator(".toolshed-explorer")
+    jupyterlab.reveal(page, explorer)
+    page.locator("[data-path='layer/w'] .te-label").click()
+    expect(page.locator(".te-map canvas")).to_be_visible()
+    screenshot(page, f"see_inside_{theme}_explorer")
+    page.set_viewport_size({"width": 520, "height": 900})
+    page.wait_for_timeout(200)
+    screenshot(page, f"see_inside_{theme}_narrow")
+    assert page.evaluate("window.ran") is None
+    assert errors == []
