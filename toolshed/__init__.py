@@ -12,6 +12,7 @@ from toolshed import live as live
 from toolshed import losses as losses
 from toolshed import metrics as metrics
 from toolshed import models as models
+from toolshed import sinks as sinks
 from toolshed import views as views
 from toolshed.live import explore as explore
 from toolshed.models.capture import capture as capture

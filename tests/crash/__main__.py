@@ -47,9 +47,9 @@ def kill_training(kills: int, seed: int) -> None:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         zygote = Zygote("tests.crash.training", JAX_COMPILATION_CACHE_DIR=f"{folder}/compiled")
-        steps, chance = 30 * kills, random.Random(seed)
+        steps, chance = 120 * kills, random.Random(seed)
         alone = Breaker(Path(folder) / "alone", source=chance, steps=steps)
-        broken = Breaker(Path(folder) / "broken", source=chance, steps=steps, seconds=0.03, life=2.5)
+        broken = Breaker(Path(folder) / "broken", source=chance, steps=steps, seconds=0.02, life=3.0)
         expected, found = alone.break_it(zygote, kills=0), broken.break_it(zygote, kills=kills)
         zygote.close()
         print(*broken.lives(), sep="\n")

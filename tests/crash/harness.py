@@ -190,6 +190,7 @@ class Breaker:
             process = zygote.start(self._lesson)
             self._wait_for(lives + 1)
             time.sleep(self._source.uniform(0, self._life))
+            assert not self._lines()[-1].startswith("done "), "it came to its end before it was killed enough"
             os.kill(process, signal.SIGKILL)
             assert os.WIFSIGNALED(zygote.wait()), self._errors()
         zygote.start(self._lesson)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 import toolshed
+from tests.checkpoints.test_disk import full, small_disk
 from tests.run.kept import data, table, trainer
 from toolshed.errors import CheckpointError, RunError, StoreError
 from toolshed.run import SavedRun
@@ -160,3 +163,34 @@ def test_what_is_new_is_told_once_and_blocks_are_aligned():
     (block,) = cursor.news(history, (), {}).blocks
     assert (block.place, len(block.steps), block.steps[-1]) == (1, 11, 5000)
     assert Cursor(history).news(history, (), {}).blocks == ()
+
+
+def test_a_full_disk_stops_nothing_and_is_written_to_again(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        run = begin(disk)
+        run.train(5, wait=True)
+        run.save(wait=True)
+        with full(disk):
+            run.history.append("mine/many", np.arange(1, 100_001) ** 2, np.arange(100_000))  # 1.2 MB
+            run.train(until=lambda step, values: False, wait=False)
+            assert until(lambda: any("cannot be written" in event.text for event in run.events), 5)
+            assert run.status == "training"
+            run.stop()
+            run.wait()
+        assert until(lambda: any("is written to again" in event.text for event in run.events), 10)
+        assert SavedRun(disk / "one").history.last("mine/many") == (100_000**2, 99_999.0)
+        assert table(SavedRun(disk / "one").history)["train/loss"] == table(run.history)["train/loss"]
+
+
+def test_a_kept_run_that_nobody_has_any_more_stops_and_is_saved(tmp_path):
+    run = begin(tmp_path)
+    run.train(until=lambda step, values: False, wait=False)
+    assert until(lambda: run.progress.step > 3, 20)
+    durable: Any = run._durable
+    gone = weakref.ref(run)
+    del run
+    gc.collect()
+    assert gone() is None
+    assert until(lambda: durable._control.under_way is None, 10)
+    durable.saves.finish()
+    assert durable.repository.latest.step == durable._engine.step

@@ -15,7 +15,8 @@ from tests.run.test_keeping import begin
 from toolshed import cli
 from toolshed.errors import StoreError, ToolshedError
 from toolshed.run import SavedRun
-from toolshed.store import DATABASE, Store
+from toolshed.store import Store
+from toolshed.store.folders import DATABASE
 from toolshed.store.records import News
 
 

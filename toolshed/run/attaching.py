@@ -21,7 +21,8 @@ from toolshed.run.resuming import dict_in, resume
 from toolshed.run.run import Run
 from toolshed.run.saves import Place, check_every
 from toolshed.state import TrainState
-from toolshed.store import DATABASE, DEFAULT, folders
+from toolshed.store import folders
+from toolshed.store.folders import DATABASE, DEFAULT
 from toolshed.store.reading import Content, read
 
 _OPTIONS = ("eval_every", "norms_every", "snapshot_every", "snapshot_bytes", "check_finite")

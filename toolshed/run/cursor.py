@@ -20,9 +20,11 @@ class Cursor:
     Args:
       history: all of it counts as written; None for nothing.
       events: how many events were.
+      whole: whether blocks with new values are given from their beginnings, or the new values alone.
     """
 
-    def __init__(self, history: History | None = None, events: int = 0):
+    def __init__(self, history: History | None = None, events: int = 0, *, whole: bool = True):
+        self._whole = whole
         parts = [] if history is None else history.parts()
         self._lengths = {(name, branch): track.length for name, branch, track in parts}
         self._events = events
@@ -34,7 +36,8 @@ class Cursor:
             done = self._lengths.get((name, branch), 0)
             if track.length > done:
                 for first in range(done - done % ROWS, track.length, ROWS):
-                    series = track.cut(first, min(first + ROWS, track.length))
+                    begin = first if self._whole else max(first, done)
+                    series = track.cut(begin, min(first + ROWS, track.length))
                     blocks.append(Block(name, branch, first // ROWS, *series))
         lines = tuple(Line(*branch) for branch in history.branches)
         new = tuple(Record(e.kind, e.step, e.branch, e.time, e.text, e.data) for e in events[self._events :])
@@ -46,5 +49,7 @@ class Cursor:
     def wrote(self, news: News) -> None:
         """All of that was written down."""
         for block in news.blocks:
-            self._lengths[block.name, block.branch] = block.place * ROWS + len(block.steps)
+            key = block.name, block.branch
+            before = block.place * ROWS if self._whole else self._lengths.get(key, 0)
+            self._lengths[key] = before + len(block.steps)
         self._events = news.first + len(news.events)

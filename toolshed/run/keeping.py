@@ -19,8 +19,8 @@ from toolshed.run.cursor import Cursor
 from toolshed.run.events import Event, one_line, warn_aloud
 from toolshed.run.publisher import Publisher
 from toolshed.run.serial import Serial
-from toolshed.store import DATABASE, Store
-from toolshed.store.folders import LOCK
+from toolshed.store import Store
+from toolshed.store.folders import DATABASE, LOCK
 
 EVERY = 0.5  # seconds between two batches, and between two attempts where one failed
 _GIVE_UP = 3600.0  # seconds after the last news until nothing more is attempted by itself

@@ -19,7 +19,8 @@ from toolshed.run.saved import events_of, history_of
 from toolshed.run.saves import Every, Place
 from toolshed.run.timeline import Edit, Kept, Segment, Snapshot
 from toolshed.state import TrainState
-from toolshed.store import DATABASE, Record, Store, folders
+from toolshed.store import Record, Store, folders
+from toolshed.store.folders import DATABASE
 from toolshed.store.reading import Content
 
 

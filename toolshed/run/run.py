@@ -24,6 +24,7 @@ from toolshed.run.durable import Durable, describe, new_folder
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
 from toolshed.run.events import Event, Listener
+from toolshed.run.following import Follower
 from toolshed.run.history import History
 from toolshed.run.leaf_history import LeafHistory
 from toolshed.run.logged import check_logged
@@ -42,6 +43,7 @@ from toolshed.run.timeline import Timeline
 from toolshed.run.training import start_watches
 from toolshed.run.until import Condition
 from toolshed.run.watch import LeafWatch
+from toolshed.sinks import Sink
 from toolshed.state import TrainState
 from toolshed.training import Context, Trainer
 from toolshed.training.watches import Watch
@@ -84,6 +86,7 @@ class Run:
         minute, 0 for only those that are asked for. The first state and the last are saved in any case. One
         that is due while another is being written is left out.
       config: what to remember of how the run was made, as JSON can hold it.
+      sinks: other tools that are told of values and events; see `toolshed.sinks`.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, toolshed
@@ -117,6 +120,7 @@ class Run:
         store: str | PathLike[str] | None = None,
         checkpoint_every: int | datetime.timedelta | None = None,
         config: Mapping[str, Any] | None = None,
+        sinks: Sequence[Sink] = (),
     ):
         every, config = check_every(checkpoint_every), check_dict("config", config)
         trainer, state, data = parts_of(what, metrics, gradient_strategy, seed)
@@ -143,6 +147,7 @@ class Run:
         self._control = Control(self._engine, self.name, eval_data, check_finite=check_finite)
         weakref.finalize(self, self._control.wish_stop).atexit = False
         self._context: tuple[int, str, Context] | None = None
+        self._followers = [Follower(sink, self.name, self._publisher) for sink in sinks]
         self._durable: Durable | None = None
         if folder is not None:
             options = {"norms_every": norms_every, "snapshot_every": snapshot_every}

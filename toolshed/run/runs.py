@@ -12,7 +12,8 @@ from toolshed.errors import StoreError
 from toolshed.run.cursor import NEWEST
 from toolshed.run.run import Run
 from toolshed.run.saved import SavedRun
-from toolshed.store import DEFAULT, folders
+from toolshed.store import folders
+from toolshed.store.folders import DEFAULT
 from toolshed.views import compare_curves, tables
 
 _ROWS = 30

@@ -14,8 +14,7 @@ from toolshed.checkpoints import Repository
 from toolshed.errors import HistoryError, StoreError
 from toolshed.run.events import Event
 from toolshed.run.history import History
-from toolshed.store import DATABASE
-from toolshed.store.folders import CHECKPOINTS, check_root
+from toolshed.store.folders import CHECKPOINTS, DATABASE, check_root
 from toolshed.store.reading import Content, read
 from toolshed.store.records import Block, Line, Record
 from toolshed.views import Mark

@@ -1,9 +1,6 @@
 """What a run leaves on the disk beside its checkpoints: every value and event, in one SQLite file."""
 
-from toolshed.store.database import SCHEMA as SCHEMA
 from toolshed.store.database import Store as Store
-from toolshed.store.folders import DATABASE as DATABASE
-from toolshed.store.folders import DEFAULT as DEFAULT
 from toolshed.store.records import Block as Block
 from toolshed.store.records import Line as Line
 from toolshed.store.records import News as News
