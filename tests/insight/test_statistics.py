@@ -418,3 +418,11 @@ def test_no_parameter_is_gathered_on_one_device():
     for name, sharded in found["sharded"].items():
         assert sharded["gathers"] == 0
         assert (sharded["reduces"] > 0) == ("[]" not in name)
+
+
+def test_an_array_on_a_mesh_of_explicit_axes_is_measured_beside_others():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    array = jax.device_put(jnp.array([3.0, 4.0]), jax.NamedSharding(mesh, jax.P("data")))
+    found = leaf_statistics({"w": array, "v": jnp.ones(1)})
+    assert found["w"].norm == 5.0
+    assert "float32[2]" in found["w"].description

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import AxisType, Mesh, NamedSharding
 from penzai import pz
 
 from toolshed import paths
@@ -77,7 +78,21 @@ def leaf_of(value: Any) -> Leaf:
         array = float(array)  # Python's integers may be longer than numpy's
     if isinstance(array, (bool, int, float, complex, np.generic)):
         array = np.asarray(array)
-    return Leaf(_kind(array), array, description)
+    kind = _kind(array)
+    return Leaf(kind, on_plain_mesh(array) if kind == NUMBERS else array, description)
+
+
+def on_plain_mesh(array: Any) -> Any:
+    """The same shards on a mesh without explicit axes, on which arrays can be put together freely."""
+    sharding = getattr(array, "sharding", None)
+    if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
+        return array
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return array
+    mesh = Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+    plain = NamedSharding(mesh, sharding.spec, memory_kind=sharding.memory_kind)
+    shards = [shard.data for shard in array.addressable_shards]
+    return jax.make_array_from_single_device_arrays(array.shape, plain, shards)
 
 
 def _kind(array: Any) -> str:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from toolshed.views.totals import with_plain_mesh
+from toolshed.insight.leaves import on_plain_mesh
 
 ROWS, COLUMNS = 96, 192
 """The most places of a picture: 74 kB."""
@@ -28,7 +28,7 @@ def closeup(array: Any) -> tuple[np.ndarray, tuple[int, int]]:
     Returns:
       float32[rows, columns], and how many rows and columns of values there are.
     """
-    array = getattr(with_plain_mesh(array), "data_array", with_plain_mesh(array))
+    array = on_plain_mesh(getattr(array, "data_array", array))
     columns = array.shape[-1] if array.ndim else 1
     whole = (math.prod(array.shape) // columns if columns else 0, columns)
     if not all(whole):

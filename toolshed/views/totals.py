@@ -7,10 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
-from jax.core import Tracer
-from jax.sharding import AxisType, Mesh, NamedSharding
 
 from toolshed.insight import LeafDifference, LeafSummary, leaf_statistics
 from toolshed.views.outline import Node, describe
@@ -63,15 +60,15 @@ class Total:
 def measure(root: Node) -> None:
     """Fills the totals of all nodes. Measures arrays where they lie; waits for a few numbers of each."""
     leaves = list(root.leaves())
-    arrays = [with_plain_mesh(leaf.array) for leaf in leaves]
+    arrays = [leaf.array for leaf in leaves]
     try:
         totals = [total_of(summary) for summary in leaf_statistics(arrays).values()]
     except Exception:  # one array that cannot be measured hides no other
         totals = [_alone(array) for array in arrays]
-    for leaf, array, total in zip(leaves, arrays, totals, strict=True):
+    for leaf, total in zip(leaves, totals, strict=True):
         leaf.total = total
         if not leaf.word:
-            known = total.summary if array is leaf.array else None
+            known = total.summary
             leaf.word = describe(leaf.array) if known is None else printable(known.description)
     add_up(root)
 
@@ -82,22 +79,6 @@ def _alone(array: Any) -> Total:
         return total_of(leaf_statistics([array])["0"])
     except Exception as error:
         return Total(leaves=1, what=f"not measured: {type(error).__name__}")
-
-
-def with_plain_mesh(value: Any) -> Any:
-    """The same shards on a mesh without explicit axes, on which arrays can be put together freely."""
-    array = getattr(value, "data_array", value)
-    if not isinstance(array, jax.Array) or isinstance(array, Tracer) or array.is_deleted():
-        return value
-    sharding = array.sharding
-    if not isinstance(sharding, NamedSharding) or AxisType.Explicit not in sharding.mesh.axis_types:
-        return value
-    if not isinstance(sharding.mesh, Mesh):
-        return value
-    mesh = Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
-    shards = [shard.data for shard in array.addressable_shards]
-    plain = NamedSharding(mesh, sharding.spec, memory_kind=sharding.memory_kind)
-    return jax.make_array_from_single_device_arrays(array.shape, plain, shards)
 
 
 def total_of(summary: LeafSummary) -> Total:
