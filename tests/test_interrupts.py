@@ -229,7 +229,7 @@ def test_two_interrupts_in_a_row_at_any_line_of_the_loop_leave_a_state_that_can_
 
 SCRIPT = """
 import signal, sys
-from tests.training.test_interrupts import DATA, FOREVER, differing, clean_run, start, trainer_of, values_of
+from tests.test_interrupts import DATA, FOREVER, differing, clean_run, start, trainer_of, values_of
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 trainer = trainer_of(1)
