@@ -15,6 +15,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("lab", ["dark"], indirect=True)  # in the light theme are most others
 def test_the_first_notebook_shows_what_it_promises_and_shows_it_again_after_a_reload(
     lab: Any, page: Any, screenshot: Any
 ):
