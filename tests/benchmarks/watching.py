@@ -136,7 +136,7 @@ def in_kernel(letters: list[str], rounds: int, only: list[str] | None) -> dict[s
         expected = {name: min(harness.step_time(c, 4)[0] for _ in range(2)) for name, c in built.items()}
         gc.collect()
         gc.freeze()
-        full = harness.units(max(5 * harness.RUN / expected[BARE], harness.LEAST_STEPS), 1)
+        full = harness.units(max(15 * harness.RUN / expected[BARE], harness.LEAST_STEPS), 1)
         steps = {name: min(full, harness.units(2 / max(t, 1e-6), 1)) for name, t in expected.items()}
         times: dict[str, list[float]] = {name: [] for name in built}
         order = list(built)
