@@ -45,17 +45,13 @@ export function duration(seconds) {
 /** Bytes in the largest unit that leaves a number of at least 1, of a whole: `12.3 / 64 MB`. */
 export function bytes(size, whole = null) {
   if (!Number.isFinite(size)) return NONE;
-  if (whole && size > 0 && unitOf(size) !== unitOf(whole)) return `${bytes(size)} / ${bytes(whole)}`;
-  const unit = unitOf(whole ?? size);
+  const top = whole ?? size;
+  let unit = 0;
+  while (top >= 999.5 * 1000 ** unit && unit < UNITS.length - 1) unit += 1;
   const written = (number) => {
     const scaled = number / 1000 ** unit;
+    if (number > 0 && unit && scaled < 0.05) return "<0.1";
     return unit === 0 || scaled >= 99.95 ? GROUPED.format(scaled) : String(Number(scaled.toFixed(1)));
   };
   return `${written(size)}${whole ? ` / ${written(whole)}` : ""} ${UNITS[unit]}`;
-}
-
-/** The number of the unit in which a size has at most three digits. */
-function unitOf(size) {
-  const unit = UNITS.findIndex((_, power) => size < 999.5 * 1000 ** power);
-  return unit < 0 ? UNITS.length - 1 : unit;
 }

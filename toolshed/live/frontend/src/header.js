@@ -69,7 +69,7 @@ export class Header {
       this.texts[i].title = shown;
       this.texts[i].parentNode.hidden = Boolean(takesPart && !takesPart(head));
     });
-    setAttribute(this.texts[0].parentNode, "data-wide", head.goal >= 100_000);
+    setAttribute(this.texts[0].parentNode, "data-wide", head.goal >= 10_000);
     this.drawBar(head);
     const alarms = [head.status === "failed" ? head.message : "", head.problem, problem].filter(Boolean);
     setText(this.alarm, alarms.join(" "));
