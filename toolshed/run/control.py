@@ -76,9 +76,10 @@ class Control:
         training = self._training
         return None if training is None or training.over.is_set() else training
 
-    def say(self, status: str, message: str = "") -> None:
-        """Sets the status, and tells it."""
+    def say(self, status: str | None, message: str = "") -> None:
+        """Sets the status, None for the one that it has, and tells it."""
         with self._changing:
+            status = self.status if status is None else status
             self.status, self.message = status, message
             words = f"{status}: {message}" if message else status
             self._engine.tell("status", words, status=status)
@@ -86,7 +87,7 @@ class Control:
     def refuse(self, error: Exception) -> None:
         """Tells what could not be done, where nobody waits who could be told by raising it."""
         words = one_line(error)
-        self.say(self.status, words)
+        self.say(None, words)
         self._engine.tell("note", words)
 
     # --- training -----------------------------------------------------------------------------------
@@ -301,7 +302,7 @@ class Control:
             except Exception as error:
                 self.refuse(error)
             else:
-                self.say(self.status, "" if at_rest else self.message)
+                self.say(None, "" if at_rest else self.message)
 
         if at_rest:
             self.pause()

@@ -163,13 +163,13 @@ class Durable:
 
         def told(saving: Saving) -> None:
             if saving.error is not None:
-                control.say(control.status, one_line(saving.error))
+                control.say(None, one_line(saving.error))
                 return
             words = f"saved step {step:,}" + (f" as {tag!r}" if tag else "")
             self._engine.publisher.event("saved", step, branch, words, tag=tag)
-            control.say(control.status, words)
+            control.say(None, words)
 
-        control.say(control.status, f"saving step {step:,}")
+        control.say(None, f"saving step {step:,}")
         return self.saves.save(self._engine, tags, told)
 
     def _turned(self) -> None:

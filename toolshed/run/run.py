@@ -605,7 +605,7 @@ class Run:
 
     def _edit(self, values: Mapping[str, Any]) -> None:
         self._engine.edit(values)
-        self._control.say(self._control.status, self._control.message)
+        self._control.say(None, self._control.message)
 
     def _ipython_display_(self) -> None:
         show_in_notebook(self)
