@@ -99,7 +99,7 @@ def test_an_edit_by_hand_takes_the_place_of_those_that_were_to_be_made_again(tmp
     assert bits(resumed.state) == bits(reference(15, {5: 7e-3}).state)
 
 
-def test_a_run_goes_on_and_back_to_its_checkpoints(tmp_path):
+def test_a_run_goes_on_to_its_goal_and_back_to_its_checkpoints(tmp_path):
     run = begin(tmp_path, checkpoint_every=10)
     run.train(30, wait=True)
     losses = table(run.history)
@@ -107,10 +107,13 @@ def test_a_run_goes_on_and_back_to_its_checkpoints(tmp_path):
     at_20 = bits(run.state)
     run.goto(30)
     run.save(wait=True)
+    run._control.goal = 50
+    run._control.say("paused")
+    run._durable._keeper.sync()  # what is said in the last second before a kill may be lost
     let_go(run)
 
     resumed = again(tmp_path)
-    assert resumed.progress.step == 30
+    assert (resumed.progress.step, resumed.progress.goal, resumed.status) == (30, 50, "paused")
     assert table(resumed.history) == losses
     with warnings.catch_warnings():
         warnings.simplefilter("error")
