@@ -450,8 +450,9 @@ class Run:
     def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
         """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
 
-        Takes seconds, for the step is run operation by operation; a training in the background waits.
-        Moves nothing.
+        A run that stopped at such a value makes one by itself, which is given here, shown in the dashboard
+        and an event. Any other takes seconds, for the step is run operation by operation; a training in the
+        background waits. Moves nothing.
 
         Args:
           step: the one that led to this step; by default the one that the run stopped at and went back from.
@@ -465,6 +466,9 @@ class Run:
                 raise RunError(
                     "No value that is not finite has stopped this run. run.autopsy(step) looks into any step."
                 )
+            found = self._control.autopsy()
+            if found is not None:
+                return found
             step, branch = self._control.to_blame
         number = whole_number("step", step, 1)
 
