@@ -137,7 +137,7 @@ def test_a_front_end_that_missed_something_gets_all_again(sent):
     assert sent == [], "it has all"
     look(dashboard, True, version - 1)
     until(lambda: sent)
-    assert [sorted(message) for message in sent] == [["head", "marks", "overview"]]
+    assert [sorted(message) for message in sent] == [["autopsy", "head", "marks", "overview", "watched"]]
 
 
 def test_the_publishing_thread_never_waits_for_the_view(monkeypatch):

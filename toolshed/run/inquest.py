@@ -1,4 +1,4 @@
-"""Inquest: finds out by itself where the value came from that stopped a run, while nobody wants it to go on."""
+"""Inquest: finds out by itself where the value came from that stopped a run, until somebody goes on."""
 
 from __future__ import annotations
 

@@ -10,6 +10,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
 from toolshed import paths
 from toolshed.checkpoints import Repository, Saving
 from toolshed.checkpoints.labels import check_dict
@@ -25,6 +28,7 @@ from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
 from toolshed.run.events import Event, Listener
 from toolshed.run.following import Follower
+from toolshed.run.histograms import histograms_over_time
 from toolshed.run.history import History
 from toolshed.run.leaf_history import LeafHistory
 from toolshed.run.logged import check_logged
@@ -446,6 +450,29 @@ class Run:
         """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
         step = whole_number("step", step, 1)
         return self._control.ask(lambda: self._engine.explain(step, branch), moves=True)
+
+    def histograms(self, path: str, *, most: int = 12) -> dict[int, Int64[np.ndarray, "49"]]:
+        """The distribution of one array over time, from the snapshots that the timeline keeps.
+
+        Parameters are taken out of the snapshots; of gradients, updates and whatever else a step knows, the
+        one step after each snapshot is computed again. A training goes on in between. Moves nothing.
+        `toolshed.views.figures.ridges` draws them.
+
+        Args:
+          path: into a Context: ``params/mlp/w``, ``grads/mlp/w``.
+          most: how many steps, evenly spread.
+
+        Returns:
+          By the number of steps done, the counts of `toolshed.insight.HISTOGRAM_EDGES`, signed and
+          logarithmic.
+
+        Raises:
+          RunError: no step was made yet.
+          ContextKeyError: there is no such array.
+          DataError: the data can be read only forwards, so that no step can be computed again.
+        """
+        most = whole_number("most", most, 1)
+        return histograms_over_time(self._engine, self._control, path, most)
 
     def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
         """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
