@@ -52,8 +52,8 @@ function batch({ place, examples, fields = [], left_out: rest }) {
     return make("tr", bad ? { class: "tl-bad" } : {}, title, ...others.map((text) => make("td", {}, text)));
   });
   const table = make("table", { class: "tl-table" }, make("thead", {}, head), make("tbody", {}, ...rows));
-  const words = [`The batch${place ? ` was ${place}` : ""}.`];
-  if (examples) words.push(`The operation's result is not finite for examples ${examples}.`);
-  if (rest) words.push(`It has ${rest} more fields.`);
+  const words = [place ? `It was ${place}.` : "Its batch:"];
+  if (examples) words.push(`The operation's result is not finite in example ${examples}.`);
+  if (rest) words.push(`${rest} more fields are not listed.`);
   return [make("p", { class: "tl-rest" }, words.join(" ")), make("div", { class: "tl-scroll" }, table)];
 }

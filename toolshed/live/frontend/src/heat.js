@@ -4,6 +4,7 @@ import { color } from "./palette.js";
 
 const AXIS = 20; // CSS pixels below the cells
 const GAP = 8; // between names and cells
+const STEPS = Array.from({ length: 16 }, (_, i) => [1, 2, 5].map((digit) => digit * 10 ** i)).flat();
 const STRIPES = 5; // CSS pixels from one to the next
 
 /** How high a row is, in CSS pixels: many are lower. */
@@ -49,6 +50,7 @@ function paintCells(ctx, map, { left, right, high, x }, scale, theme, ratio) {
   const edges = Array.from(map.steps, (step) => snap(x(step)));
   edges.push(snap(x((map.steps.at(-1) ?? 0) + map.every)));
   const bad = new Path2D();
+  const none = new Path2D();
   map.rows.forEach((_, row) => {
     const top = Math.round(row * high * ratio) / ratio;
     const tall = Math.round((row + 1) * high * ratio) / ratio - top - 1 / ratio;
@@ -60,10 +62,16 @@ function paintCells(ctx, map, { left, right, high, x }, scale, theme, ratio) {
         bad.rect(edges[column], top, wide, tall);
         continue;
       }
-      ctx.fillStyle = value === 0 ? theme.shade(0.16) : color(shareOf(value, scale));
+      if (value === 0) {
+        none.rect(edges[column], top + Math.floor(tall / 2), wide, 1);
+        continue;
+      }
+      ctx.fillStyle = color(shareOf(value, scale));
       ctx.fillRect(edges[column], top, wide, tall);
     }
   });
+  ctx.fillStyle = theme.shade(0.6);
+  ctx.fill(none); // zeros have no place on the scale: a thin line
   paintBad(ctx, bad, left, right, high * map.rows.length, theme);
 }
 
@@ -85,10 +93,9 @@ export function paintBad(ctx, where, left, right, bottom, theme) {
 }
 
 function paintAxis(ctx, { left, right, bottom, start, stop, x }, theme) {
-  const most = Math.max(Math.floor((right - left) / 80), 1);
-  const rough = (stop - start) / most;
-  const size = 10 ** Math.floor(Math.log10(rough));
-  const step = Math.max([1, 2, 5, 10].map((digit) => digit * size).find((one) => one >= rough * 0.999) ?? size, 1);
+  const most = Math.max(Math.floor((right - left) / 64), 2);
+  const few = (step) => Math.floor(stop / step) - Math.ceil(start / step) + 1 <= most;
+  const step = STEPS.find(few) ?? stop;
   ctx.textAlign = "center";
   ctx.fillStyle = theme.shade(0.75);
   ctx.strokeStyle = theme.shade(0.25);
@@ -103,12 +110,13 @@ function paintAxis(ctx, { left, right, bottom, start, stop, x }, theme) {
   }
 }
 
-/** A name that fits; what is left out is at its beginning, for the end tells arrays apart. */
+/** A name that fits; what is left out is in the middle, for both ends tell arrays apart. */
 function shortened(ctx, name, room) {
   if (ctx.measureText(name).width <= room) return name;
-  let from = 1;
-  while (from < name.length && ctx.measureText(`…${name.slice(from)}`).width > room) from += 1;
-  return `…${name.slice(from)}`;
+  const cut = (kept) => `${name.slice(0, Math.floor(0.45 * kept))}…${name.slice(name.length - Math.ceil(0.55 * kept))}`;
+  let kept = name.length - 1;
+  while (kept > 1 && ctx.measureText(cut(kept)).width > room) kept -= 1;
+  return cut(kept);
 }
 
 /** A value's share of the scale. */

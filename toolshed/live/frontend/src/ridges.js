@@ -7,8 +7,7 @@ const MIDDLE = 24;
 const SMALLEST = -30; // log2 of the magnitudes that share the bins beside the zeros
 const APART = 17; // from one ridge to the next, and how high one is
 const HIGH = 40;
-const WIDE = 640; // units of the picture, which is as wide as the panel
-const LEFT = 78;
+const LEFT = 62;
 const FOOT = 22;
 
 export class Ridges {
@@ -48,18 +47,19 @@ export class Ridges {
     this.node.dataset.state = error ? "failed" : "shown";
     const few = steps?.length === 1 ? "There is one snapshot so far; more come while the run trains." : "";
     setText(this.text, error ?? few);
-    this.picture.replaceChildren(...(error ? [] : [draw(steps, counts, this.title.textContent)]));
+    this.picture.replaceChildren(...(error ? [] : [draw(steps, counts, this.title.textContent, Math.max(this.node.clientWidth - 22, 200))]));
   }
 }
 
-function draw(steps, counts, path) {
+/** The picture, so many CSS pixels wide. */
+function draw(steps, counts, path, wide) {
   const all = counts.flatMap((row) => row.flatMap((n, bin) => (n ? [bin] : [])));
   const first = Math.max(Math.min(...all, MIDDLE) - 2, 0);
   const last = Math.min(Math.max(...all, MIDDLE) + 2, BINS - 1);
-  const x = (bin) => LEFT + ((bin - first) / (last - first)) * (WIDE - LEFT - 24);
+  const x = (bin) => LEFT + ((bin - first) / (last - first)) * (wide - LEFT - 20);
   const bottom = HIGH + APART * (steps.length - 1) + 6;
   const words = `Histograms of ${path} at steps ${steps.map(count).join(", ")}; signed, logarithmic`;
-  const svg = shape("svg", { viewBox: `0 0 ${WIDE} ${bottom + FOOT}`, role: "img", "aria-label": words });
+  const svg = shape("svg", { viewBox: `0 0 ${wide} ${bottom + FOOT}`, role: "img", "aria-label": words });
   svg.append(...axis(first, last, x, bottom));
   steps.forEach((step, i) => {
     const base = HIGH + APART * i;
@@ -86,7 +86,7 @@ function ridge(counts, x, base, strength) {
 function axis(first, last, x, bottom) {
   const place = (power) => MIDDLE + 1.5 + (power / Math.log10(2) - SMALLEST) / 2;
   const ticks = [[MIDDLE, "0"]];
-  const every = last - first > 24 ? 4 : last - first > 12 ? 2 : 1;
+  const every = [1, 2, 4].find((powers) => (x(last) - x(first)) / (last - first) * powers > 26) ?? 4;
   for (let power = -8; power <= 4; power += every) {
     const text = power ? tidy(`1e${power}`) : "1";
     ticks.push([place(power), text], [2 * MIDDLE - place(power), `−${text}`]);

@@ -1,6 +1,6 @@
 // One watch: a heat map of many arrays over time, the scale of its colours, and on demand the ridges of one.
 import { make, setAttribute, setText } from "./dom.js";
-import { count, tidy, value } from "./format.js";
+import { count, value } from "./format.js";
 import { heightOf, layOut, paint, paintBad } from "./heat.js";
 import { color, scaleOf } from "./palette.js";
 import { Ridges } from "./ridges.js";
@@ -103,11 +103,12 @@ export class WatchPanel {
     const { colors, view } = this;
     const { low, high, zeros, bad, empty } = colors;
     const keys = [...(zeros ? ["0"] : []), ...(bad ? ["NaN, ∞"] : [])];
-    const width = SCALE + 44 + keys.length * 74;
-    const ctx = sized(this.scale, width, 28);
-    const x = (power) => 20 + ((power - low) / (high - low)) * SCALE;
-    for (let i = 0; i < SCALE && !empty; i += 1) {
-      ctx.fillStyle = color(i / (SCALE - 1));
+    const beside = 44 + keys.length * 66;
+    const long = Math.max(Math.min(SCALE, this.body.clientWidth - beside), 40);
+    const ctx = sized(this.scale, long + beside, 28);
+    const x = (power) => 20 + ((power - low) / (high - low)) * long;
+    for (let i = 0; i < long && !empty; i += 1) {
+      ctx.fillStyle = color(i / (long - 1));
       ctx.fillRect(20 + i, 2, 1.5, 10);
     }
     ctx.font = this.font();
@@ -121,16 +122,16 @@ export class WatchPanel {
       if (empty || told.some((other) => Math.abs(x(other) - x(power)) < 38)) continue;
       told.push(power);
       ctx.fillRect(Math.round(x(power)) - 0.5, 12, 1, 3);
-      ctx.fillText(tidy((10 ** power).toExponential(0)), x(power), 25);
+      ctx.fillText(value(Number((10 ** power).toPrecision(1)), 1), x(power), 25);
     }
-    keys.forEach((key, i) => this.drawKey(ctx, key, SCALE + 50 + i * 66));
+    keys.forEach((key, i) => this.drawKey(ctx, key, long + 44 + i * (keys.length > 1 ? 44 : 0)));
   }
 
   drawKey(ctx, key, left) {
     const box = new Path2D();
     box.rect(left, 2, 14, 10);
-    ctx.fillStyle = this.view.theme.shade(0.16);
-    if (key === "0") ctx.fill(box);
+    ctx.fillStyle = this.view.theme.shade(0.6);
+    if (key === "0") ctx.fillRect(left, 7, 14, 1);
     else paintBad(ctx, box, left, left + 14, 12, this.view.theme);
     ctx.fillStyle = this.view.theme.shade(0.75);
     ctx.textAlign = "left";
