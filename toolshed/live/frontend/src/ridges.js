@@ -9,6 +9,7 @@ const APART = 17; // from one ridge to the next, and how high one is
 const HIGH = 40;
 const LEFT = 62;
 const FOOT = 22;
+const APART_TICKS = 40; // from one label below the picture to the next, at least
 
 export class Ridges {
   /** @param onClose called when a person closes it */
@@ -86,12 +87,16 @@ function ridge(counts, x, base, strength) {
 function axis(first, last, x, bottom) {
   const place = (power) => MIDDLE + 1.5 + (power / Math.log10(2) - SMALLEST) / 2;
   const ticks = [[MIDDLE, "0"]];
-  const every = [1, 2, 4].find((powers) => (x(last) - x(first)) / (last - first) * powers > 26) ?? 4;
-  for (let power = -8; power <= 4; power += every) {
+  const every = (2 * (x(last) - x(first))) / (last - first) > 50 ? 1 : 2;
+  for (let power = 4; power >= -8; power -= every) {
     const text = power ? tidy(`1e${power}`) : "1";
     ticks.push([place(power), text], [2 * MIDDLE - place(power), `−${text}`]);
   }
-  const inside = ticks.filter(([bin]) => bin >= first && bin <= last);
+  const inside = [];
+  for (const [bin, text] of ticks) {
+    const isFree = inside.every(([other]) => Math.abs(x(other) - x(bin)) >= APART_TICKS);
+    if (bin >= first && bin <= last && isFree) inside.push([bin, text]);
+  }
   return inside.flatMap(([bin, text]) => {
     const at = x(bin).toFixed(1);
     const label = shape("text", { x: at, y: bottom + 16, "text-anchor": "middle", class: "tl-tick" });
