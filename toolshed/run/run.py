@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
 from toolshed import paths
 from toolshed.checkpoints import Saving
 from toolshed.checkpoints.labels import check_dict
@@ -22,6 +25,7 @@ from toolshed.run.durable import Durable, describe, new_folder
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
 from toolshed.run.following import Follower
+from toolshed.run.histograms import histograms_over_time
 from toolshed.run.leaf_history import LeafHistory
 from toolshed.run.logged import check_logged
 from toolshed.run.parts import (
@@ -324,11 +328,35 @@ class Run(Readable):
         step = whole_number("step", step, 1)
         return self._control.ask(lambda: self._engine.explain(step, branch), moves=True)
 
+    def histograms(self, path: str, *, most: int = 12) -> dict[int, Int64[np.ndarray, "49"]]:
+        """The distribution of one array over time, from the snapshots that the timeline keeps.
+
+        Parameters are taken out of the snapshots; of gradients, updates and whatever else a step knows, the
+        one step after each snapshot is computed again. A training goes on in between. Moves nothing.
+        `toolshed.views.figures.ridges` draws them.
+
+        Args:
+          path: into a Context: ``params/mlp/w``, ``grads/mlp/w``.
+          most: how many steps, evenly spread.
+
+        Returns:
+          By the number of steps done, the counts of `toolshed.insight.HISTOGRAM_EDGES`, signed and
+          logarithmic.
+
+        Raises:
+          RunError: no step was made yet.
+          ContextKeyError: there is no such array.
+          DataError: the data can be read only forwards, so that no step can be computed again.
+        """
+        most = whole_number("most", most, 1)
+        return histograms_over_time(self._engine, self._control, path, most)
+
     def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
         """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
 
-        Takes seconds, for the step is run operation by operation; a training in the background waits.
-        Moves nothing.
+        A run that stopped at such a value makes one by itself, which is given here, shown in the dashboard
+        and an event. Any other takes seconds, for the step is run operation by operation; a training in the
+        background waits. Moves nothing.
 
         Args:
           step: the one that led to this step; by default the one that the run stopped at and went back from.
@@ -342,6 +370,9 @@ class Run(Readable):
                 raise RunError(
                     "No value that is not finite has stopped this run. run.autopsy(step) looks into any step."
                 )
+            found = self._control.autopsy()
+            if found is not None:
+                return found
             step, branch = self._control.to_blame
         number = whole_number("step", step, 1)
 
