@@ -6,7 +6,7 @@ import contextlib
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from toolshed.errors import NonFiniteError, RunError
 from toolshed.insight import Autopsy
@@ -17,22 +17,9 @@ from toolshed.run.events import one_line
 from toolshed.run.finite import last_finite
 from toolshed.run.inquest import Inquest
 from toolshed.run.serial import Serial, wait_whatever_comes
-from toolshed.run.training import Ending, Training, failure
+from toolshed.run.training import Ending, Keeps, Training, failure
 from toolshed.run.until import Condition
 from toolshed.training.watches import Watch
-
-
-class Keeps(Protocol):
-    """What saves states. Its methods are called in the run's thread, and raise nothing."""
-
-    def at_start(self) -> None:
-        """A training is about to begin."""
-
-    def after_step(self) -> None:
-        """A step is done, and what its window asked for."""
-
-    def at_rest(self) -> None:
-        """A training has ended, or somebody changed the state by hand."""
 
 
 class Control:
