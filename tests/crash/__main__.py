@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.crash.harness import Breaker, Killer, Zygote
+from tests.crash.harness import Breaker, Killer, Zygote, moments
 from tests.crash.worker import MODES
 
 
@@ -47,14 +47,18 @@ def kill_training(kills: int, seed: int) -> None:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         zygote = Zygote("tests.crash.training", JAX_COMPILATION_CACHE_DIR=f"{folder}/compiled")
-        steps, chance = 120 * kills, random.Random(seed)
-        alone = Breaker(Path(folder) / "alone", source=chance, steps=steps)
-        broken = Breaker(Path(folder) / "broken", source=chance, steps=steps, seconds=0.02, life=3.0)
-        expected, found = alone.break_it(zygote, kills=0), broken.break_it(zygote, kills=kills)
+        steps = 20 * kills
+        alone, broken = (
+            Breaker(Path(folder) / "alone", steps=steps),
+            Breaker(Path(folder) / "broken", steps=steps),
+        )
+        planned = moments(kills, steps, steps // 2, random.Random(seed))
+        expected, found = alone.break_it(zygote), broken.break_it(zygote, planned)
         zygote.close()
-        print(*broken.lives(), sep="\n")
+        print(*broken.lines()[:-1], sep="\n")
     seconds = time.monotonic() - begun
-    print(f"{kills} kills in {seconds:.0f} s: left alone {expected}, killed {found}")
+    print(f"{kills} kills in {seconds:.0f} s, by their places: {broken.killed()}")
+    print(f"left alone {expected}, killed {found}")
     assert found == expected
 
 

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -163,57 +164,69 @@ class Zygote:
         self._process.communicate()
 
 
+class Kill(NamedTuple):
+    """A moment to kill a training in; see `tests.crash.training.Lesson`."""
+
+    at: int
+    delay: float
+
+
+def moments(kills: int, steps: int, edit_at: int, source: random.Random) -> list[Kill]:
+    """Moments in the order in which a training comes to them.
+
+    One in two is spread over all steps. Of the others one in four is before the edit, two are at its step,
+    so that some come before and some after it is made, and one is right after it.
+    """
+    targets = [5 + (steps - 20) * n // kills for n in range(0, kills, 2)]
+    near = (lambda: edit_at - source.randrange(1, 6), lambda: edit_at, lambda: edit_at, lambda: edit_at + 1)
+    targets += [near[n % 4]() for n in range(kills - len(targets))]
+    return [Kill(at, source.uniform(0, 0.08)) for at in sorted(targets)]
+
+
 class Breaker:
-    """Kills a training at random moments until it was killed often enough, then lets it come to its end.
+    """Kills a training in given moments, then lets it come to its end.
 
     Args:
       folder: where its runs and its log are.
-      source: of chance.
-      steps: to train.
-      seconds: that each batch takes to be read.
-      life: seconds after which a process is killed at the latest.
+      steps: to train; the edit is made in the middle.
     """
 
-    def __init__(
-        self, folder: Path, *, source: random.Random, steps: int, seconds: float = 0.0, life: float = 0.0
-    ):
+    def __init__(self, folder: Path, *, steps: int):
         folder.mkdir()
-        self._lesson = Lesson(str(folder / "runs"), str(folder / "log"), seconds, steps)
-        self._life = life
         self._log = folder / "log"
-        self._source = source
+        self._lesson = Lesson(str(folder / "runs"), str(self._log), steps, steps // 2, None, 0.0)
 
-    def break_it(self, zygote: Zygote, kills: int) -> str:
-        """The digest of the training's end, after so many kills."""
-        for _ in range(kills):
-            lives = len(self._lines())
-            process = zygote.start(self._lesson)
-            self._wait_for(lives + 1)
-            time.sleep(self._source.uniform(0, self._life))
-            assert not self._lines()[-1].startswith("done "), "it came to its end before it was killed enough"
-            os.kill(process, signal.SIGKILL)
+    def break_it(self, zygote: Zygote, kills: Iterable[Kill] = ()) -> str:
+        """The digest of the training's end, after these kills; one at -1 is while the process begins."""
+        for kill in kills:
+            zygote.start(self._lesson._replace(kill_at=kill.at, delay=kill.delay))
             assert os.WIFSIGNALED(zygote.wait()), self._errors()
         zygote.start(self._lesson)
         zygote.wait()
-        lines = self._lines()
+        lines = self.lines()
         assert lines, self._errors()
         assert lines[-1].startswith("done "), self._errors()
-        assert len(self.lives()) == kills + 1
         return lines[-1]
 
-    def lives(self) -> list[str]:
-        """How each process began."""
-        return [line for line in self._lines() if not line.startswith("done ")]
+    def killed(self) -> dict[str, int]:
+        """How many kills came in which part of the training."""
+        counts = dict.fromkeys(("beginning", "before", "on", "edited", "after"), 0)
+        for line in self.lines():
+            if line.startswith("killed "):
+                counts[self._part(line)] += 1
+        return counts
 
-    def _lines(self) -> list[str]:
+    def _part(self, line: str) -> str:
+        if "began" in line:
+            return "beginning"
+        step, edits = (int(word) for word in line.split() if word.isdecimal())
+        if step == self._lesson.edit_at:
+            return "edited" if edits else "on"
+        return "before" if step < self._lesson.edit_at else "after"
+
+    def lines(self) -> list[str]:
+        """What the processes wrote down."""
         return self._log.read_text().splitlines() if self._log.exists() else []
-
-    def _wait_for(self, lines: int) -> None:
-        deadline = time.monotonic() + 300
-        while len(self._lines()) < lines:
-            assert "Error" not in self._errors(), self._errors()
-            assert time.monotonic() < deadline, self._errors()
-            time.sleep(0.002)
 
     def _errors(self) -> str:
         errors = Path(f"{self._log}.errors")

@@ -81,6 +81,23 @@ def test_what_comes_after_the_checkpoint_is_made_again_to_the_same_bits(tmp_path
     assert bits(resumed.state) != bits(other.state)  # the edit at step 35 did matter
 
 
+def test_a_kill_right_after_an_attach_takes_no_event_with_it(tmp_path, monkeypatch):
+    from toolshed.store import Store
+
+    run = begin(tmp_path)
+    run.train(4, wait=True)
+    run.edit(learning_rate=3e-3)
+    run.save("here", wait=True)
+    let_go(run)
+    before = SavedRun(tmp_path / "one").events
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", lambda self, news: None)  # it is killed before it writes anything
+        let_go(again(tmp_path))
+    assert [event.kind for event in before] == ["edited", "saved"]
+    assert SavedRun(tmp_path / "one").events == before
+    assert again(tmp_path).events[:2] == before
+
+
 def test_an_edit_by_hand_takes_the_place_of_those_that_were_to_be_made_again(tmp_path):
     run = begin(tmp_path)
     run.train(5, wait=True)

@@ -97,9 +97,12 @@ def test_a_cut_takes_out_what_comes_after_a_step_of_one_branch(store):
     store.write(
         news(block([1, 2, 3], [1, 2, 3]), block([9], [9], place=1), block([2, 3], [5, 5], branch="other"))
     )
-    store.cut("main", 2, (block([1, 2], [1, 2]),))
-    found = {one.branch: one.steps.tolist() for one in read(store.path).blocks}
-    assert found == {"main": [1, 2], "other": [2, 3]}
+    stays = Record("note", 2, "main", 0.0, "stays", {})
+    store.write(news(events=(stays._replace(text="goes"), stays)))
+    store.cut("main", 2, [block([1, 2], [1, 2])], [stays])
+    found = read(store.path)
+    assert {one.branch: one.steps.tolist() for one in found.blocks} == {"main": [1, 2], "other": [2, 3]}
+    assert found.events == (stays,)
 
 
 def test_others_read_whole_batches_while_one_writes(store):

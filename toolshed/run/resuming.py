@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def resume(run: Run, folder: Path, lock: Lock, content: Content, place: Place | 
     done = edits[place.branch][: place.edits]
     history = history_of(content, branch=place.branch, until=step)
     records = _records(content.events, place.branch, sum(len(edit.values) for edit in done))
-    _cut_store(folder / DATABASE, content, place.branch, step)
+    _cut_store(folder / DATABASE, content, place.branch, step, records)
     run._publisher.history, run._publisher.listeners.kept = history, events_of(records)
     engine.clock.elapsed = place.elapsed
     _lay_out(run, Repository(folder / folders.CHECKPOINTS), content, place, edits)
@@ -61,7 +61,7 @@ def resume(run: Run, folder: Path, lock: Lock, content: Content, place: Place | 
         dict_in(content.facts, "config"),
         every,
         lock=lock,
-        cursor=Cursor(history),
+        cursor=Cursor(history, len(records)),
         origin={name: content.facts.get(name) for name in ("created", "code", "environment")},
     )
     durable.saves.restored(step, place.branch, len(done))
@@ -95,8 +95,8 @@ def _records(records: Iterable[Record], branch: str, edited: int) -> list[Record
     return kept
 
 
-def _cut_store(path: Path, content: Content, branch: str, step: int) -> None:
-    """Takes values after a step, and all events, out of the file; the events are written again."""
+def _cut_store(path: Path, content: Content, branch: str, step: int, records: Sequence[Record]) -> None:
+    """Takes values after a step, and the events that do not stay, out of the file."""
     left = []
     for block in content.blocks:
         if block.branch == branch and int(block.steps[0]) <= step < int(block.steps[-1]):
@@ -104,7 +104,7 @@ def _cut_store(path: Path, content: Content, branch: str, step: int) -> None:
             left.append(block._replace(steps=block.steps[keep], values=block.values[keep]))
     store = Store(path)
     try:
-        store.cut(branch, step, tuple(left))
+        store.cut(branch, step, left, records)
     finally:
         store.close()
 

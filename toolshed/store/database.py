@@ -12,14 +12,14 @@ import json
 import os
 import sqlite3
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from toolshed.errors import StoreError
-from toolshed.store.records import Block, News
+from toolshed.store.records import Block, News, Record
 
 SCHEMA = "toolshed.run/1"
 TABLES = {
@@ -97,13 +97,7 @@ class Store:
                 [(place, *line) for place, line in enumerate(news.lines)],
             )
             self._write_blocks(news.blocks)
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (place, *event[:5], json.dumps(event.data))
-                    for place, event in enumerate(news.events, news.first)
-                ],
-            )
+            self._write_events(news.events, news.first)
             self._write_facts(news.facts)
 
     def _write_facts(self, facts: Mapping[str, Any]) -> None:
@@ -112,24 +106,32 @@ class Store:
             [(name, json.dumps(value)) for name, value in facts.items()],
         )
 
-    def _write_blocks(self, blocks: tuple[Block, ...]) -> None:
+    def _write_blocks(self, blocks: Sequence[Block]) -> None:
         self._connection.executemany(
             "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(*block[:3], *_span(block), block.values.astype("<f4").tobytes()) for block in blocks],
         )
 
-    def cut(self, branch: str, step: int, blocks: tuple[Block, ...]) -> None:
-        """Takes the values of a branch after a step out, and all events.
+    def _write_events(self, events: Sequence[Record], first: int) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(place, *event[:5], json.dumps(event.data)) for place, event in enumerate(events, first)],
+        )
+
+    def cut(self, branch: str, step: int, blocks: Sequence[Block], events: Sequence[Record]) -> None:
+        """Takes the values of a branch after a step out, and the events that are not to stay.
 
         Args:
           branch: its name.
           step: the last one to be kept.
           blocks: what is left of the blocks that go beyond it.
+          events: those that stay, in their order.
         """
         with self._transaction():
             self._connection.execute("DELETE FROM blocks WHERE branch = ? AND last > ?", (branch, step))
             self._connection.execute("DELETE FROM events")
             self._write_blocks(blocks)
+            self._write_events(events, 0)
 
     def close(self) -> None:
         """Closes the file; a reader then finds one file, and not three."""
