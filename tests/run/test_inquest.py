@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
+import toolshed
+from tests.run.kept import let_go
 from tests.run.small import events_of, until
 from tests.run.test_finite import good_batches, new_run, root_loss, with_a_bad_batch
 from toolshed.errors import NonFiniteError
+from toolshed.live.autopsies import newest
 from toolshed.run import inquest
 
 
@@ -143,3 +148,29 @@ def test_a_search_that_fails_is_said_and_harms_nothing(monkeypatch):
     assert [event.text for event in events_of(run, "note")] == [note]
     assert int(run.state.step) == 4
     assert autopsies(run) == []
+
+
+def test_ctrl_c_while_it_is_waited_for_gives_it_up_and_loses_no_error(monkeypatch):
+    run, free = stopped(monkeypatch)
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run.wait()
+    assert not free.is_set()
+    with pytest.raises(NonFiniteError) as raised:
+        run.wait()
+    assert not hasattr(raised.value, "__notes__")
+    assert autopsies(run) == []
+
+
+def test_it_is_in_the_store_and_there_after_attaching(tmp_path):
+    run = new_run(with_a_bad_batch(at=4, n=8), store=tmp_path, name="kept")
+    with pytest.raises(NonFiniteError):
+        run.train(8, wait=True)
+    run._durable._keeper.sync()
+    let_go(run)
+    (event,) = autopsies(run)
+    (kept,) = [one for one in toolshed.runs(tmp_path)["kept"].events if one.kind == "autopsy"]
+    assert kept == event
+    again = toolshed.attach("kept", run.trainer, good_batches(8), path=tmp_path)
+    assert newest(again.events)["headline"] == "batch/x holds ∞"
+    let_go(again)

@@ -157,6 +157,8 @@ class Dashboard(anywidget.AnyWidget):
                 self._look(str(message["view"]), bool(message["visible"]), message["version"])
             elif kind == "window":
                 self._answer(run, message)
+            elif kind == "maps":
+                self._answer_maps(run, message)
             elif kind == "ridges":
                 self._ridges.ask(message)
             elif kind == "request" and message["action"] in ACTIONS:
@@ -177,6 +179,12 @@ class Dashboard(anywidget.AnyWidget):
         columns = min(max(int(message["points"]), 2), ANSWER // max(1, len(places)))
         frame = pack(scene.part(run.history, places, start, stop, columns))
         self.send({"kind": "window", "view": message["view"], "number": message["number"]}, [frame])
+
+    def _answer_maps(self, run: Run, message: dict[str, Any]) -> None:
+        """Sends the part of the maps that a front end looks at closely."""
+        part = (float(message["start"]), float(message["stop"]))
+        frame = pack_heats(heats(run.watched, self.settings, part=part), 0)
+        self.send({"kind": "maps", "view": message["view"], "number": message["number"]}, [frame])
 
 
 class _Shown:

@@ -53,7 +53,12 @@ class Heat(NamedTuple):
 
 
 def heats(
-    watched: Mapping[str, LeafHistory], settings: Mapping[str, Any], *, rows: int = ROWS, cells: int = CELLS
+    watched: Mapping[str, LeafHistory],
+    settings: Mapping[str, Any],
+    *,
+    rows: int = ROWS,
+    cells: int = CELLS,
+    part: tuple[float, float] | None = None,
 ) -> tuple[Heat, ...]:
     """The maps of what is watched.
 
@@ -63,22 +68,31 @@ def heats(
         first row, ``start``.
       rows: of a map, at most.
       cells: of all maps together, at most.
+      part: the first and the last step to be seen, None for all.
     """
     chosen = settings.get("watched")
     chosen = chosen if isinstance(chosen, Mapping) else {}
     shown = list(watched.values())[:MAPS]
     height = sum(min(len(history.paths), rows) for history in shown)
     columns = min(COLUMNS, cells // max(1, height))
-    return tuple(_heat(history, chosen.get(history.pattern), rows, columns) for history in shown)
+    return tuple(_heat(history, chosen.get(history.pattern), rows, columns, part) for history in shown)
 
 
-def _heat(history: LeafHistory, choice: Any, rows: int, columns: int) -> Heat:
+def _heat(
+    history: LeafHistory, choice: Any, rows: int, columns: int, part: tuple[float, float] | None
+) -> Heat:
     choice = choice if isinstance(choice, Mapping) else {}
     statistic, start = choice.get("statistic"), choice.get("start")
     statistic = statistic if statistic in history.statistics else history.statistics[0]
     total = len(history.paths)
     start = start if isinstance(start, int) and 0 <= start < total else 0
     steps, values = history.values(statistic)
+    if part is not None:  # a look stands for the steps up to the next one
+        own = slice(
+            max(int(np.searchsorted(steps, part[0], "right")) - 1, 0),
+            np.searchsorted(steps, part[1], "right"),
+        )
+        steps, values = steps[own], values[own]
     steps, values = thin(steps, values[:, start : start + rows], columns)
     return Heat(
         history.pattern,

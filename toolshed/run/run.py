@@ -71,8 +71,8 @@ class Run(Readable):
       snapshot_every: steps between two snapshots; None for about one a second.
       snapshot_bytes: memory for snapshots on the device. On an accelerator older ones move to the host, up
         to four times as many; then they are thinned out.
-      check_finite: whether to stop when a loss is NaN or infinite, and to go back to the last state before
-        with no such value.
+      check_finite: whether to stop when a loss is NaN or infinite, to go back to the last state before with
+        no such value, and to find out which operation made it; see `autopsy`.
       store: a directory in which the run gets one of its own, where every value and event is written to
         while it goes on, and checkpoints are kept; `toolshed.attach` goes on from there. None for nowhere.
       checkpoint_every: steps (or a `datetime.timedelta`) between two checkpoints; None for about one a
@@ -234,6 +234,9 @@ class Run(Readable):
 
     def wait(self) -> None:
         """Returns when no training is under way.
+
+        Where a value that is not finite stopped it, the autopsy is waited for, too, and is a note of the
+        error that is raised; Ctrl-C gives the autopsy up.
 
         Ctrl-C pauses the training after the step that is under way, and is raised then.
 

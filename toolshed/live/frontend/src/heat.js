@@ -16,7 +16,7 @@ export function rowHeight(rows) {
 export function layOut(map, width, measure, [start, stop]) {
   const names = map.rows.map((path) => path.slice(map.cut));
   const longest = Math.max(...names.map(measure), 0);
-  const left = Math.ceil(Math.min(longest, 0.36 * width, 300)) + GAP;
+  const left = Math.ceil(Math.min(longest, 0.42 * width, 300)) + GAP;
   const high = rowHeight(map.rows.length);
   const plot = Math.max(width - left - 10, 20);
   const x = (step) => left + ((step - start) / (stop - start)) * plot;

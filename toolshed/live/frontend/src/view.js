@@ -35,7 +35,9 @@ export class View {
     this.parts = new WeakMap();
     this.build(el);
     this.theme = new Theme(this.root, () => this.schedule());
-    this.window = new Zoom(this.id, (message) => this.model.send(message), () => this.schedule());
+    const ask = (message) => this.model.send(message);
+    this.window = new Zoom(this.id, ask, () => this.schedule());
+    this.near = new Zoom(this.id, ask, () => this.schedule(), "maps", decodeMaps);
     this.listen();
     this.take();
     this.takeMaps();
@@ -151,12 +153,14 @@ export class View {
     } catch (error) {
       this.fail(error);
     }
+    if (this.zoom) this.askForMaps();
     this.schedule();
   }
 
   /** Takes a message of the kernel: for this front end or for another one. */
   receive(message, buffers) {
     this.window.receive(message, buffers);
+    this.near.receive(message, buffers);
     const { number, panel } = this.question;
     if (message?.kind === "ridges" && message.view === this.id && message.number === number) panel.ridges.show(message);
   }
@@ -248,8 +252,13 @@ export class View {
     const whole = !range || stop - start < 1 || (start <= first && stop >= last);
     this.zoom = whole ? null : [start, stop];
     if (this.zoom) this.askForWindow();
-    else this.window.clear();
+    else for (const part of [this.window, this.near]) part.clear();
     this.schedule();
+  }
+
+  /** Wants the looks of the watches in the part that is shown, each by itself where there is room. */
+  askForMaps() {
+    if (this.watched?.maps.length) this.near.want(...this.zoom, 0, []);
   }
 
   askForWindow() {
@@ -258,6 +267,7 @@ export class View {
     const shown = this.shownPanels();
     const width = Math.max(...shown.map(({ title }) => this.panels.get(title)?.plot.clientWidth ?? 0), 300);
     const ids = shown.flatMap(({ lines }) => lines.map(({ id }) => id));
+    this.askForMaps();
     this.window.want(Math.max(start - beside, 0), stop + beside, Math.min(Math.round(1.2 * width), 2000), ids);
   }
 
@@ -396,8 +406,15 @@ export class View {
       if (!this.watches.has(map.pattern)) this.watches.set(map.pattern, new WatchPanel(map.pattern, this));
       const panel = this.watches.get(map.pattern);
       if (this.maps.children[i] !== panel.node) this.maps.insertBefore(panel.node, this.maps.children[i] ?? null);
-      if (this.isSeen() || !panel.place) panel.draw(map);
+      if (this.isSeen() || !panel.place) panel.draw(this.nearer(map));
     });
+  }
+
+  /** The part of a map that is shown, where the kernel gave it by itself. */
+  nearer(map) {
+    const found = this.zoom && this.near.covering(...this.zoom)?.maps;
+    const same = (one) => ["pattern", "statistic", "start"].every((name) => one[name] === map[name]);
+    return found?.find(same) ?? map;
   }
 
   drawChips(all) {
