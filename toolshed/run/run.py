@@ -147,12 +147,14 @@ class Run:
         self._control = Control(self._engine, self.name, eval_data, check_finite=check_finite)
         weakref.finalize(self, self._control.wish_stop).atexit = False
         self._context: tuple[int, str, Context] | None = None
-        self._followers = [Follower(sink, self.name, self._publisher) for sink in sinks]
-        self._durable: Durable | None = None
-        if folder is not None:
+        made: dict[str, Any] = {}
+        if folder is not None or sinks:
             options = {"norms_every": norms_every, "snapshot_every": snapshot_every}
             options |= {"snapshot_bytes": snapshot_bytes, "check_finite": check_finite}
             made = describe(self._engine, data, eval_data, seed, options) | {"config": config}
+        self._followers = [Follower(sink, self.name, made, self._publisher) for sink in sinks]
+        self._durable: Durable | None = None
+        if folder is not None:
             self._keep(Durable(self.name, self._engine, self._control, folder, made, every))
 
     # --- what can be read at any time ---------------------------------------------------------------
@@ -223,7 +225,7 @@ class Run:
         goal = self._control.goal
         return Progress(
             status=self.status,
-            message=self._control.message,
+            message=self._message,
             step=engine.step,
             goal=goal,
             epoch=engine.step / length if length else None,
@@ -239,6 +241,12 @@ class Run:
             snapshot_bytes=engine.timeline.nbytes,
             snapshot_budget=engine.timeline.budget,
         )
+
+    @property
+    def _message(self) -> str:
+        """What the run says of itself, and of its disk for as long as that fails."""
+        said, trouble = self._control.message, "" if self._durable is None else self._durable.problem
+        return trouble if said in trouble else f"{said} · {trouble}" if trouble else said
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Has ``listener(event)`` called with each event, on the publishing thread.
