@@ -112,7 +112,7 @@ class Readable:
         goal = self._control.goal
         return Progress(
             status=self.status,
-            message=self._control.message,
+            message=self._message,
             step=engine.step,
             goal=goal,
             epoch=engine.step / length if length else None,
@@ -128,6 +128,12 @@ class Readable:
             snapshot_bytes=engine.timeline.nbytes,
             snapshot_budget=engine.timeline.budget,
         )
+
+    @property
+    def _message(self) -> str:
+        """What the run says of itself, and of its disk for as long as that fails."""
+        said, trouble = self._control.message, "" if self._durable is None else self._durable.problem
+        return trouble if said in trouble else f"{said} · {trouble}" if trouble else said
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Has ``listener(event)`` called with each event, on the publishing thread.

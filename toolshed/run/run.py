@@ -139,11 +139,13 @@ class Run(Readable):
         self._eval_data = eval_data
         self._control = Control(self._engine, self.name, eval_data, check_finite=check_finite)
         weakref.finalize(self, self._control.wish_stop).atexit = False
-        self._followers = [Follower(sink, self.name, self._publisher) for sink in sinks]
-        if folder is not None:
+        made: dict[str, Any] = {}
+        if folder is not None or sinks:
             options = {"norms_every": norms_every, "snapshot_every": snapshot_every}
             options |= {"snapshot_bytes": snapshot_bytes, "check_finite": check_finite}
             made = describe(self._engine, data, eval_data, seed, options) | {"config": config}
+        self._followers = [Follower(sink, self.name, made, self._publisher) for sink in sinks]
+        if folder is not None:
             self._keep(Durable(self.name, self._engine, self._control, folder, made, every))
 
     # --- forwards -----------------------------------------------------------------------------------
