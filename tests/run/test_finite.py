@@ -86,6 +86,25 @@ def test_gradients_that_are_not_finite_are_traced_to_their_own_step():
     assert "sqrt" in fault.source.text
 
 
+def test_an_update_that_is_not_finite_is_found_at_the_end_too():
+    data = good_batches(7)
+    data[6] = {name: np.zeros_like(value) for name, value in data[6].items()}
+    run = new_run(data, root_loss)
+    message = r"^The update of step 7 is not finite in params/\S+ and 11 more\. The run went back to step 6\."
+    with pytest.raises(NonFiniteError, match=message):
+        run.train(7, wait=True)
+    assert int(run.state.step) == 6
+    assert bad_leaves(run.state) == set()
+    fault = run.autopsy().fault
+    assert fault is not None
+    assert fault.source is not None
+    assert "sqrt" in fault.source.text
+    assert [event.step for event in run.events if event.kind == "nonfinite"] == [7]
+    unchecked = new_run(data, root_loss, check_finite=False)
+    unchecked.train(7, wait=True)
+    assert bad_leaves(unchecked.state)
+
+
 def test_a_value_that_hides_for_many_steps_is_found_where_it_came_in():
     """The optimiser's state has a NaN from step 9 on that nothing reads, and an infinity from the start."""
 

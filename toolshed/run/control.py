@@ -14,7 +14,7 @@ from toolshed.latch import Latch
 from toolshed.run import place
 from toolshed.run.engine import Engine
 from toolshed.run.events import one_line
-from toolshed.run.finite import last_finite
+from toolshed.run.finite import bad_now, last_finite
 from toolshed.run.inquest import Inquest
 from toolshed.run.serial import Serial, wait_whatever_comes
 from toolshed.run.training import Ending, Keeps, Training, failure
@@ -203,6 +203,8 @@ class Control:
                 self._engine.publisher.finish()  # the last rows may hold a loss that is not finite
                 if ending.error is None and training.lost is not None:
                     ending = failure(self._engine, training.lost)
+                if ending.error is None and self._error is None and self._check_finite:
+                    self._check_last_update()
                 went_back = isinstance(self._error, NonFiniteError) and self._back_to_finite(self._error)
                 if ending.error is not None and place.is_watched():
                     traceback.print_exception(ending.error)
@@ -248,6 +250,15 @@ class Control:
         branch = publisher.history.branch
         publisher.event("nonfinite", step, branch, words, name="train/loss", value=str(loss))
 
+    def _check_last_update(self) -> None:
+        """Finds what is not finite after the last step: no loss has told of it yet."""
+        step, bad = self._engine.step, bad_now(self._engine)
+        if bad:
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            words = f"the update of step {step:,} is not finite in {bad[0]}{more}"
+            self._error = NonFiniteError(f"T{words[1:]}.", step=step)
+            self._engine.tell("nonfinite", words, name="train/loss", value=bad[0])
+
     def _back_to_finite(self, error: NonFiniteError) -> bool:
         """Goes back to before the step that brought a value that is not finite, where the data allows.
 
@@ -266,7 +277,7 @@ class Control:
         self.to_blame, self._inquest = (good + 1, branch), None
         what = "" if good + 1 == step else f" It comes from step {good + 1:,}, whose update is not finite."
         self._error = NonFiniteError(
-            f"{str(error).split('. ')[0]}.{what} The run went back to step {good:,}. run.autopsy() tells"
+            f"{str(error).split('. ')[0].removesuffix('.')}.{what} The run went back to step {good:,}. run.autopsy() tells"
             f" which operation it was, and run.explain({good + 1}) what that step knew."
             " Run(check_finite=False) trains on.",
             step=good + 1,

@@ -1,4 +1,4 @@
-"""The way back from a loss that is not finite, to the last step at which all was."""
+"""The way back from a value that is not finite, to the last step at which all was."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from toolshed.paths import flatten
 from toolshed.run.engine import Engine
+from toolshed.run.timeline import Segment
 from toolshed.state import TrainState
 
 
@@ -22,9 +22,9 @@ def last_finite(engine: Engine, step: int) -> int:
 
     Args:
       engine: of the run.
-      step: a step whose loss is not finite.
+      step: a step whose loss is not finite, or whose update.
     """
-    root = next(part for part in engine.timeline.segments.values() if part.parent is None)
+    root = _root(engine)
     excused = bad_leaves(root.snapshots[0].on_device)
 
     def is_finite(number: int) -> bool:
@@ -43,18 +43,33 @@ def last_finite(engine: Engine, step: int) -> int:
     return low
 
 
+def bad_now(engine: Engine) -> list[str]:
+    """The paths of what is not finite in a run's state and was when it began, parameters first.
+
+    Waits for the device.
+    """
+    bad = bad_leaves(engine.live_state())
+    if bad:
+        bad -= bad_leaves(_root(engine).snapshots[0].on_device)
+    return sorted(bad, key=lambda path: (not path.startswith("params/"), path))
+
+
 def bad_leaves(state: TrainState) -> set[str]:
     """The paths of what a step changes in a state and is not finite. Waits for the device."""
     tree = {name: getattr(state, name) for name in ("params", "opt_state", "model_state", "loss_fn_state")}
     leaves = {path: leaf for path, leaf in flatten(tree).items() if _can_be_bad(leaf)}
-    found = np.asarray(_are_bad(list(leaves.values())))
-    return {path for path, is_bad in zip(leaves, found, strict=True) if is_bad}
+    found = {path: _is_bad(leaf) for path, leaf in leaves.items()}
+    return {path for path, is_bad in jax.device_get(found).items() if is_bad}
+
+
+def _root(engine: Engine) -> Segment:
+    return next(part for part in engine.timeline.segments.values() if part.parent is None)
 
 
 def _can_be_bad(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-@jax.jit
-def _are_bad(leaves: list[Any]) -> jax.Array:
-    return jnp.stack([~jnp.isfinite(leaf).all() for leaf in leaves]) if leaves else jnp.zeros(0, bool)
+@jax.jit  # compiled once for each shape, not for each tree
+def _is_bad(leaf: jax.Array) -> jax.Array:
+    return ~jnp.isfinite(leaf).all()
