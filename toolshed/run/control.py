@@ -276,8 +276,9 @@ class Control:
             return False
         self.to_blame, self._inquest = (good + 1, branch), None
         what = "" if good + 1 == step else f" It comes from step {good + 1:,}, whose update is not finite."
+        first = str(error).split(". ")[0].removesuffix(".")
         self._error = NonFiniteError(
-            f"{str(error).split('. ')[0].removesuffix('.')}.{what} The run went back to step {good:,}. run.autopsy() tells"
+            f"{first}.{what} The run went back to step {good:,}. run.autopsy() tells"
             f" which operation it was, and run.explain({good + 1}) what that step knew."
             " Run(check_finite=False) trains on.",
             step=good + 1,
