@@ -16,7 +16,7 @@ import pytest
 
 import toolshed
 from tests.checkpoints.test_disk import full, small_disk
-from tests.run.kept import data, table, trainer
+from tests.run.kept import collected, data, table, trainer
 from toolshed.errors import CheckpointError, RunError, StoreError
 from toolshed.run import SavedRun
 from toolshed.run.cursor import Cursor
