@@ -151,80 +151,85 @@ class InterruptAt:
 FILES = ("training/trainer.py", "training/interrupts.py", "training/step.py", "data/feed.py")
 
 
+def wrong_at_some_line(attempt: Callable[[int], tuple[str, list[str]]]) -> list[str]:
+    """What goes wrong when a training is interrupted at each of its lines, each time from its beginning.
+
+    Args:
+      attempt: interrupts at a line, and gives where that was, nowhere after the last, and what was wrong.
+    """
+    wrong: list[str] = []
+    line, where = 0, "at the beginning"
+    while where:
+        where, outcomes = attempt(line)
+        wrong += [f"{where}: {outcome}" for outcome in outcomes if outcome]
+        line += 1
+    assert line > 50
+    return wrong
+
+
+def wrong_with(last: TrainState, clean: dict[int, dict[str, np.ndarray]]) -> str:
+    """What tells the state that is left from that of a clean run; nothing, if they are the same."""
+    try:
+        step = int(last.step)
+        return f"the state of step {step} differs" if differing(values_of(last), clean[step]) else ""
+    except BaseException as error:
+        return f"last_state cannot be used: {error}"
+
+
 @pytest.mark.parametrize("report", [None, ignore], ids=["plain", "reported"])
 def test_an_interrupt_at_any_line_of_the_loop_loses_no_step(report):
     """Every line that a training of three steps executes is interrupted once, in a training of its own."""
     trainer = trainer_of(1)
     clean = clean_run({0, 1, 2, 3})
-    wrong: list[str] = []
-    line, finished = 0, False
-    while not finished:
-        pulled = []
 
-        def data(pulled: list[int] = pulled) -> Iterator[Any]:
+    def attempt(line: int) -> tuple[str, list[str]]:
+        state, pulled = start(trainer), []
+
+        def data() -> Iterator[Any]:
             for number in range(3):
                 pulled.append(number)
                 yield DATA[0]
 
-        state = start(trainer)
         trainer.last_state = None
         with InterruptAt(line, FILES) as interrupt:
             try:
                 trainer.fit(state, data(), report=report)
-                finished = not interrupt.where
                 outcome = "nothing raised" if interrupt.where else ""
             except KeyboardInterrupt:
                 outcome = ""
             except BaseException as error:
                 outcome = f"{type(error).__name__} instead of KeyboardInterrupt: {error}"
         last = trainer.last_state or state
-        try:
-            step = int(last.step)
-            lost = len(pulled) - step if len(pulled) else 0
-            if lost not in (0, 1):
-                outcome = f"{lost} steps lost"
-            elif differing(values_of(last), clean[step]):
-                outcome = f"the state of step {step} differs from a clean run"
-            elif differing(values_of(state), clean[0]):
-                outcome = "the caller's state changed"
-        except BaseException as error:
-            outcome = f"last_state cannot be used: {error}"
-        if outcome:
-            wrong.append(f"{interrupt.where}: {outcome}")
-        line += 1
-    assert line > 50
-    assert wrong == []
+        lost = len(pulled) - int(last.step) if pulled else 0
+        return interrupt.where, [
+            outcome,
+            wrong_with(last, clean),
+            "" if lost in (0, 1) else f"{lost} steps lost",
+            "the caller's state changed" if differing(values_of(state), clean[0]) else "",
+        ]
+
+    assert wrong_at_some_line(attempt) == []
 
 
 def test_two_interrupts_in_a_row_at_any_line_of_the_loop_leave_a_state_that_can_be_used():
     trainer = trainer_of(1)
     clean = clean_run({0, 1, 2, 3})
     handler = signal.getsignal(signal.SIGINT)
-    wrong: list[str] = []
-    line, finished = 0, False
-    while not finished:
+
+    def attempt(line: int) -> tuple[str, list[str]]:
         state, outcome = start(trainer), ""
         trainer.last_state = None
         with InterruptAt(line, FILES, times=2) as interrupt:
             try:
                 trainer.fit(state, DATA, steps=3)
-                finished = not interrupt.where
             except KeyboardInterrupt:
                 pass
             except BaseException as error:
                 outcome = f"{type(error).__name__} instead of KeyboardInterrupt: {error}"
         signal.signal(signal.SIGINT, handler)
-        last = trainer.last_state or state
-        try:
-            if differing(values_of(last), clean[int(last.step)]):
-                outcome = f"the state of step {int(last.step)} differs from a clean run"
-        except BaseException as error:
-            outcome = f"last_state cannot be used: {error}"
-        if outcome:
-            wrong.append(f"{interrupt.where}: {outcome}")
-        line += 1
-    assert line > 50
-    assert wrong == []
+        return interrupt.where, [outcome, wrong_with(trainer.last_state or state, clean)]
+
+    assert wrong_at_some_line(attempt) == []
 
 
 SCRIPT = """

@@ -7,11 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def is_key(value: Any) -> bool:
     """True for an array of typed keys, as ``jax.random.key`` makes them."""
-    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if not hasattr(value, "dtype") or isinstance(value.dtype, np.dtype):
+        return False  # numpy's own types, which are most, are known to be none at once
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def raw_key(value: Any) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from toolshed.errors import ContextKeyError, ToolshedError
 
@@ -160,9 +161,20 @@ def describe(value: Any) -> str:
     if hasattr(value, "named_shape"):
         sizes = [*map(str, value.positional_shape)]
         sizes += [f"{name}:{size}" for name, size in value.named_shape.items()]
-        return f"{value.dtype}[{','.join(sizes)}]"
+        return f"{_name_of(value.dtype)}[{','.join(sizes)}]"
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+        return f"{_name_of(value.dtype)}[{','.join(map(str, value.shape))}]"
     if isinstance(value, (bool, int, float, complex)):
         return f"{type(value).__name__} {value!r}"
     return type(value).__name__
+
+
+def _name_of(dtype: Any) -> str:
+    """A dtype in words; numpy takes a while to find them, so those of its plain ones are kept."""
+    is_plain = isinstance(dtype, np.dtype) and dtype.names is None
+    return _kept_name_of(dtype) if is_plain else str(dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept_name_of(dtype: np.dtype[Any]) -> str:
+    return str(dtype)

@@ -1,6 +1,6 @@
 """What it costs to watch all gradients of a run, by how often they are looked at.
 
-    python tests/benchmarks/leaf_watch.py [--model C] [--rounds 9] [--steps 100]
+    python tests/benchmarks/leaf_watch.py [--model C] [--rounds 9] [--steps 40] [--watches NAME ...]
 
 Runs of one model, one of them without a watch, train in turns, so that what else the machine does hits all of
 them. Printed is the median of each run's time by that of the one without, taken round by round; beside it the
@@ -44,17 +44,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Times what a watch of all gradients costs.")
     parser.add_argument("--model", choices=TASKS, default="C")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--watches", nargs="+", choices=WATCHES, default=list(WATCHES))
     options = parser.parse_args()
     task = TASKS[options.model]()
     base = contenders._toolshed(task)
+    trainer = toolshed.Trainer(base.model, task.optimizer, base.loss_fn)  # one, so that one program steps
     runs = {}
-    for name, watch in WATCHES.items():
-        trainer = toolshed.Trainer(base.model, task.optimizer, base.loss_fn)
+    for name in dict.fromkeys(["no watch", *options.watches]):
+        watch = WATCHES[name]
         runs[name] = toolshed.Run(trainer, trainer.make_state(base.model), [task.batch] * 1000)
         if watch is not None:
             runs[name].watch(watch[0], every=watch[1])
-        runs[name].train(60, wait=True)
+        runs[name].train(20, wait=True)
     rounds = [
         {name: seconds(run, options.steps) for name, run in runs.items()} for _ in range(options.rounds)
     ]

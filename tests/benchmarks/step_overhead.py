@@ -1,7 +1,7 @@
 """What a training step costs beside its arithmetic: microseconds per step, and how many times the limit.
 
     python tests/benchmarks/step_overhead.py [--models A B C D] [--contenders NAME ...] [--rounds 31]
-                                             [--imports] [--json FILE]
+                                             [--twins 3] [--imports] [--json FILE]
 
 The limit is a hand-written jax loop on a dict of arrays, compiled ahead of time and donated, that fetches
 nothing. On the penzai model that toolshed trains it makes the same arithmetic, so what lies between the
@@ -20,8 +20,10 @@ How it is measured, because such numbers are easy to get wrong:
 - What a call of `Trainer.fit` or of Keras' `fit` costs once (a copy of the state, say) is taken off, as
   what a long and a short run have in common, and shown in a line of its own.
 - The loss after 32 steps is shown, to see that all of them train.
-- How far to trust a ratio, the row ``jit`` tells: it is the limit's program, compiled a second time. Where
-  there are thousands of leaves (D), two such twins differ by ten percent and more on a busy machine.
+- Each contender is built and compiled several times, and these twins take turns, one a round: two twins
+  of one program can differ by ten percent on D and C, for as long as the process lives, and so a ratio of
+  single ones says more about their luck than about the contenders. Use a multiple of ``--twins`` rounds.
+- How far to trust a ratio, the row ``jit`` tells: it is the limit's program without the compilation ahead.
 
 Needs ``pip install "jax-toolshed[lab,bench]"``; what is missing is left out. A quiet machine helps more
 than more rounds. All four models take about twenty minutes on two cores, most of it compiling C and D.
@@ -101,10 +103,10 @@ def expected_time(contender: Contender, unit: int) -> float:
     return min(step_time(contender, steps)[0] for _ in range(2))
 
 
-def build(task: Task, names: Iterable[str]) -> dict[str, tuple[Contender, float]]:
-    """The contenders that this task and this machine have, each with its loss after a few steps."""
-    built = {}
-    for name in names:
+def build(task: Task, names: Iterable[str], twins: int) -> dict[str, tuple[list[Contender], float]]:
+    """The contenders that this task and this machine have, some of each, with the loss after a few steps."""
+    built: dict[str, tuple[list[Contender], float]] = {}
+    for name in [name for _ in range(twins) for name in names]:
         start = time.perf_counter()
         try:
             contender = CONTENDERS[name](task)
@@ -115,28 +117,30 @@ def build(task: Task, names: Iterable[str]) -> dict[str, tuple[Contender, float]
             continue
         if contender is not None:
             loss = float(contender.loss(contender.ready(WARM_STEPS)()))
-            built[name] = contender, loss
+            built.setdefault(name, ([], loss))[0].append(contender)
             progress(f"{task.name}: {name} compiled in {time.perf_counter() - start:.1f} s, loss {loss:.4f}")
     return built
 
 
-def measure(task: Task, names: Sequence[str], rounds: int) -> Timings:
+def measure(task: Task, names: Sequence[str], rounds: int, twins: int = 1) -> Timings:
     """Times the contenders in turns."""
-    built = build(task, names)
+    built = build(task, names, twins)
     unit = STEPS_PER_CALL if task.stacked else 1
-    expected = {name: expected_time(contender, unit) for name, (contender, _) in built.items()}
+    expected = {
+        name: max(expected_time(twin, unit) for twin in several) for name, (several, _) in built.items()
+    }
     gc.collect()
     gc.freeze()  # what was left behind by compiling all of them is not for one of them to sweep
     full = units(max(RUN / expected[LIMIT], LEAST_STEPS), unit)
     timings = {}
-    for name, (contender, loss) in built.items():
+    for name, (several, loss) in built.items():
         longest = units(LONGEST_RUN / expected[name], unit)
-        timings[name] = Timing(longest if contender.once else min(full, longest), loss, [], [])
+        timings[name] = Timing(longest if several[0].once else min(full, longest), loss, [], [])
     order = list(timings)
     for turn in range(rounds):
         progress(f"{task.name}: round {turn + 1} of {rounds}")
         for name in order[turn % len(order) :] + order[: turn % len(order)]:
-            seconds, once = step_time(built[name][0], timings[name].steps)
+            seconds, once = step_time(built[name][0][turn % twins], timings[name].steps)
             timings[name].seconds.append(seconds)
             timings[name].once.append(once)
     return timings
@@ -259,6 +263,7 @@ def arguments() -> argparse.Namespace:
         help=f"from {', '.join(CONTENDERS)}; the limit always takes part",
     )
     parser.add_argument("--rounds", type=int, default=31, help="at least 7 for numbers to be quoted")
+    parser.add_argument("--twins", type=int, default=3, help="times that each is compiled")
     parser.add_argument("--imports", action="store_true", help="also measure what toolshed's import adds")
     parser.add_argument("--json", metavar="FILE", help="also write all single times to this file")
     return parser.parse_args()
@@ -270,11 +275,14 @@ def main() -> None:
     names = [name for name in CONTENDERS if name == LIMIT or name in options.contenders]
     about = machine()
     print("## Training steps\n")
-    print(", ".join(f"{name} {value}" for name, value in about.items()) + f"; {options.rounds} rounds\n")
+    print(
+        ", ".join(f"{name} {value}" for name, value in about.items())
+        + f"; {options.rounds} rounds, {options.twins} twins\n"
+    )
     results = {}
     for letter in options.models:
         task = TASKS[letter]()
-        results[letter] = measure(task, names, options.rounds)
+        results[letter] = measure(task, names, options.rounds, options.twins)
         print_table(task, results[letter])
     imports = import_times(options.rounds) if options.imports else None
     if imports is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser import jupyterlab
+from tests.browser.stage import Stage
+from toolshed.live.dashboard import Dashboard
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -49,3 +51,25 @@ def page(browser: Browser) -> Iterator[Any]:
 def screenshot() -> Any:
     SCREENSHOTS.mkdir(exist_ok=True)
     return lambda page, name: page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+@pytest.fixture
+def show(browser: Browser) -> Iterator[Callable[..., Stage]]:
+    """Shows a run in a page of its own, and says at the end whether anything went wrong in it."""
+    stages = []
+
+    def make(run: Any, *, width: int = 1000, **options: Any) -> Stage:
+        context = browser.new_context(viewport={"width": width, "height": 1000}, **options)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.goto("about:blank")
+        page.evaluate("() => { document.body.style.margin = 0; }")
+        stage = Stage(page, Dashboard(run))
+        stage.settle()
+        stages.append((context, stage))
+        return stage
+
+    yield make
+    for context, stage in stages:
+        assert stage.errors == []
+        context.close()

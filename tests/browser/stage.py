@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 STATIC = Path(__file__).parents[2] / "toolshed" / "live" / "static"
-TRAITS = ("key", "overview", "head", "marks", "settings")
+FRAMES = ("overview", "watched")
+TRAITS = ("key", "head", "marks", "autopsy", "settings", *FRAMES)
 
 _OPEN = """async ([source, css, width]) => {
     const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
@@ -38,11 +39,11 @@ _OPEN = """async ([source, css, width]) => {
     window.bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
     window.receive = (changes) => {
         for (const [name, value] of Object.entries(changes)) {
-            values[name] = name === "overview" ? window.bytes(value) : value;
+            values[name] = ["overview", "watched"].includes(name) ? window.bytes(value) : value;
         }
         for (const name of Object.keys(changes)) call(`change:${name}`);
     };
-    window.answer = (message, text) => call("msg:custom", message, [window.bytes(text)]);
+    window.answer = (message, text) => call("msg:custom", message, text ? [window.bytes(text)] : []);
     window.loseKernel = () => call("comm_live_update");
     window.listening = () => Object.values(listeners).flat().length;
     window.open_ = () => {
@@ -62,7 +63,7 @@ class Stage:
         source, css = [(STATIC / f"dashboard.{kind}").read_text() for kind in ("js", "css")]
         page.evaluate(_OPEN, [source, css, width])
         self.answers: list[Any] = []
-        dashboard.send = lambda message, buffers: self.answers.append((message, buffers))
+        dashboard.send = lambda message, buffers=(): self.answers.append((message, buffers))
         self._sent: dict[str, Any] = {}
         self.sync()
         page.evaluate("window.open_()")
@@ -73,8 +74,8 @@ class Stage:
         now = {name: getattr(self.dashboard, name) for name in TRAITS}
         changed = {name: value for name, value in now.items() if self._sent.get(name) != value}
         self._sent = now
-        if "overview" in changed:
-            changed["overview"] = base64.b64encode(changed["overview"]).decode()
+        for name in changed.keys() & FRAMES:
+            changed[name] = base64.b64encode(changed[name]).decode()
         self.page.evaluate("(changes) => window.receive(changes)", changed)
         return list(changed)
 
@@ -92,7 +93,7 @@ class Stage:
         for message, buffers in self.answers:
             self.page.evaluate(
                 "([message, text]) => window.answer(message, text)",
-                [message, base64.b64encode(buffers[0]).decode()],
+                [message, *(base64.b64encode(one).decode() for one in buffers)],
             )
         self.answers.clear()
         return messages

@@ -52,6 +52,11 @@ def large_state(n: int = 0) -> TrainState:
     )
 
 
+def save(repository: Repository, step: int, **options: Any) -> None:
+    """Saves the `small_state` of a step, and waits for it."""
+    repository.save(small_state(step), wait=True, **options)
+
+
 def bits(state: TrainState) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     """Every array of a state by path: dtype, shape, exact bytes."""
     found = {}

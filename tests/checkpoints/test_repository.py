@@ -1,9 +1,9 @@
+"""A state is saved and comes back, and what is there is tagged, deleted, retired, compared and shown."""
+
 from __future__ import annotations
 
 import math
-import re
 import shutil
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,26 +13,14 @@ import pytest
 
 import toolshed
 from tests import zoo
-from tests.checkpoints.states import bits, entry, large_state, small_state, two_checkpoints
+from tests.checkpoints.states import bits, entry, large_state, save, small_state, two_checkpoints
 from toolshed import TrainState, metrics
-from toolshed.checkpoints import Best, Damage, Repository
+from toolshed.checkpoints import Repository
 from toolshed.data import from_arrays
-from toolshed.errors import (
-    CheckpointDamagedError,
-    CheckpointError,
-    CheckpointMismatchError,
-    CheckpointNotFoundError,
-    CheckpointWarning,
-    OptimizerWarning,
-    PartialRestoreWarning,
-)
+from toolshed.errors import CheckpointError, CheckpointNotFoundError
 from toolshed.state import describe_optimizer
 
 ADAM = optax.adam(0.1)
-
-
-def save(repository: Repository, step: int, **options: Any) -> None:
-    repository.save(small_state(step), wait=True, **options)
 
 
 # --- there and back ---------------------------------------------------------------------------------
@@ -114,105 +102,6 @@ def test_the_manifest_says_what_was_saved(tmp_path):
     assert manifest.nbytes == 4 + 8 + 24 + 4 + 2 + 4 + 8
 
 
-# --- which one --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """Steps 30, 10 (a rewind), 20, 20 again, 40."""
-    repository = Repository(tmp_path_factory.mktemp("several"), keep_best=Best("loss", "min", 9))
-    save(repository, 30, metrics={"loss": 1.0}, tags=["old"], metadata={"lr": 0.1, "deep": {"a": [1]}})
-    save(repository, 10, metrics={"loss": 0.5, "accuracy": 0.75}, tags=["mine"])
-    save(repository, 20, metrics={"loss": 2.0}, tags=["mine", "first"], metadata={"lr": 0.1, "x": 1})
-    save(repository, 20, metrics={"loss": 0.5})
-    save(repository, 40, metrics={"loss": math.nan})
-    repository.close()
-    return repository
-
-
-def test_steps_come_in_rising_order_each_once(several):
-    assert several.steps() == [10, 20, 30, 40]
-
-
-def test_latest_is_what_was_written_last(several, tmp_path):
-    assert several.latest.step == 40
-    assert Repository(tmp_path).latest is None
-    with Repository(tmp_path) as repository:
-        save(repository, 500)
-        save(repository, 200)  # after a rewind
-        assert repository.latest.step == 200
-        assert int(repository.load(like=small_state()).step) == 200
-
-
-def test_a_step_saved_again_is_the_newer_one_and_a_tagged_one_is_kept(several):
-    assert several.manifest(20).metrics["loss"] == 0.5
-    assert several.manifest("first").metrics["loss"] == 2.0
-    assert several.manifest("first").step == 20
-    assert int(several.load(several.manifest("first"), like=small_state()).step) == 20
-
-
-def test_a_tag_means_the_newest_that_has_it(several):
-    assert several.manifest("mine").metrics["loss"] == 2.0
-    assert several.manifest("old").step == 30
-
-
-def test_best_is_by_metric_and_of_equals_the_newer(several):
-    assert several.best("loss").step == 20
-    assert several.best("loss", "max").metrics["loss"] == 2.0
-    assert several.best("accuracy", "max").step == 10
-    assert several.manifest("best").step == 20  # keep_best says by which
-
-
-def test_find_is_by_all_tags_and_entries_of_metadata(several):
-    assert [one.step for one in several.find()] == [30, 10, 20, 20, 40]
-    assert [one.step for one in several.find(tags="mine")] == [10, 20]
-    assert [one.step for one in several.find(tags=["mine", "first"])] == [20]
-    assert [one.step for one in several.find(metadata={"lr": 0.1})] == [30, 20]
-    assert [one.step for one in several.find(tags="old", metadata={"deep": {"a": [1]}})] == [30]
-    assert several.find(metadata={"lr": None}) == []
-    assert several.find(tags="nobody's") == []
-
-
-@pytest.mark.parametrize(
-    ("which", "message"),
-    [
-        (25, "There is no step 25 in {path}. There are 4; the nearest are 10, 20, 30, 40."),
-        ("mne", "There is no checkpoint with the tag 'mne' in {path}. There is 'mine'."),
-        ("x" * 500, "There is no checkpoint with the tag '" + "x" * 100 + "' in {path}."),
-        ("../../evil", "There is no checkpoint with the tag '../../evil' in {path}."),
-    ],
-)
-def test_what_is_not_there_is_told_with_what_is(several, which, message):
-    with pytest.raises(CheckpointNotFoundError, match=re.escape(message.format(path=several.path))):
-        several.load(which, like=small_state())
-    with pytest.raises(LookupError):
-        several.manifest(which)
-
-
-def test_an_empty_repository_says_so(tmp_path):
-    repository = Repository(tmp_path / "nothing")
-    for which in ("latest", 3):
-        with pytest.raises(CheckpointNotFoundError, match=r"no (checkpoint in|step 3 in .* at all)"):
-            repository.load(which, like=small_state())
-    with pytest.raises(CheckpointNotFoundError, match=r"Which is best\? Ask best"):
-        repository.manifest("best")
-    assert repository.steps() == []
-    assert repository.find() == []
-    assert repository.verify() == ()
-    assert repr(repository) == f"Repository {tmp_path / 'nothing'} · 0 checkpoints"
-    assert not (tmp_path / "nothing").exists()
-
-
-def test_a_metric_that_none_has_is_told(several):
-    message = (
-        "no checkpoint with a finite 'acuracy' in .*The metrics there are accuracy, loss. Give them to save"
-    )
-    with pytest.raises(CheckpointNotFoundError, match=message):
-        several.best("acuracy")
-    with pytest.raises(CheckpointError, match="mode is 'lowest'; expected 'min' or 'max'"):
-        several.best("loss", "lowest")
-
-
 # --- changing what is there -------------------------------------------------------------------------
 
 
@@ -270,226 +159,6 @@ def test_damaged_ones_count_for_nothing_and_are_left_alone_by_retention(tmp_path
         save(repository, 2)
         assert repository.steps() == [2]
         assert [damage.step for damage in repository.verify()] == [1]
-
-
-# --- what is damaged --------------------------------------------------------------------------------
-
-
-def test_latest_steps_over_what_is_damaged_and_says_so(tmp_path):
-    repository = two_checkpoints(tmp_path / "r")
-    (entry(repository, 2).folder / "manifest.json").unlink()
-    with pytest.warns(
-        CheckpointWarning, match=r"Loaded step 1, as what is newer .* manifest.json is missing"
-    ) as log:
-        restored = repository.load(like=large_state())
-    assert log[0].filename == __file__
-    assert bits(restored) == bits(large_state(1))
-    assert repository.steps() == [1]
-    assert repository.latest.step == 1
-    with pytest.raises(CheckpointDamagedError, match=r"000002 is damaged: manifest.json is missing"):
-        repository.load(2, like=large_state())
-    with pytest.warns(
-        CheckpointWarning, match="1 of the checkpoints in .* cannot be read and are left out"
-    ) as log:
-        assert [one.step for one in repository.find()] == [1]
-    assert log[0].filename == __file__
-
-
-def test_where_none_is_whole_there_is_an_error_and_never_a_fresh_start(tmp_path):
-    repository = two_checkpoints(tmp_path / "r")
-    for step in (1, 2):
-        (entry(repository, step).folder / "manifest.json").write_text("{}")
-    message = r"None of the 2 checkpoints in .* can be read. The newest: 000000000002-000000002 is damaged"
-    for ask in (
-        lambda: repository.load(like=large_state()),
-        lambda: repository.latest,
-        lambda: repository.steps(),
-        lambda: repository.find(),
-        lambda: repository.manifest("best"),
-    ):
-        with pytest.raises(CheckpointDamagedError, match=message):
-            ask()
-    assert "000000000002-000000002 is damaged" in repr(repository)  # a table is shown in any case
-    repository.delete(1)
-    with pytest.raises(CheckpointDamagedError, match=r"The checkpoint in .* cannot be read"):
-        _ = repository.latest
-    repository.close()
-
-
-def test_verify_names_what_is_wrong_and_the_table_shows_it(tmp_path):
-    repository = two_checkpoints(tmp_path / "r")
-    assert "whole" in repr(repository)
-    assert repository.verify() == ()
-    assert repr(repository).count("verified") == 2
-    path = next(path for path in entry(repository, 2).folder.rglob("d/*") if path.stat().st_size > 60_000)
-    raw = bytearray(path.read_bytes())
-    raw[5_000] ^= 1
-    path.write_bytes(raw)
-    (repository.path / "steps" / "junk").mkdir()
-    file = path.relative_to(entry(repository, 2).folder)
-    problem = f"000000000002-000000002 is damaged: {file} is not as it was written."
-    assert repository.verify() == (
-        Damage("000000000002-000000002", 2, problem),
-        Damage("junk", None, "'junk' is no checkpoint."),
-    )
-    assert repository.verify(2) == repository.verify()[:1]
-    assert repository.verify(1) == ()
-    assert problem in repr(repository)
-    (entry(repository, 2).folder / "manifest.json").unlink()
-    assert "manifest.json is missing" in repository.verify(2)[0].problem
-
-
-def test_one_that_is_deleted_while_it_is_looked_for_is_just_not_there(tmp_path, monkeypatch):
-    repository = two_checkpoints(tmp_path / "r")
-    newest = entry(repository, 2)
-    listed = repository._layout.entries()
-    shutil.rmtree(newest.folder)
-    monkeypatch.setattr(repository._layout, "entries", lambda: listed)
-    assert repository.steps() == [1]
-    calls = iter([listed, listed[:1]])
-    monkeypatch.setattr(repository._layout, "entries", lambda: next(calls))
-    assert int(repository.load(like=large_state()).step) == 1  # and no warning
-
-
-# --- what does not fit ------------------------------------------------------------------------------
-
-
-def test_a_mismatch_names_every_leaf_on_both_sides_and_what_helps(tmp_path):
-    repository = two_checkpoints(tmp_path / "r")
-    with pytest.raises(CheckpointMismatchError) as caught:
-        repository.load(2, like=large_state().replace(params={"w": jnp.zeros(7), "v": jnp.zeros(2)}))
-    assert str(caught.value).splitlines() == [
-        f"Step 2 in {repository.path} does not fit this state: 2 of its leaves differ.",
-        "other in dtype or shape (1):",
-        "  params/w: saved float32[20000], expected float32[7]",
-        "only expected (1):",
-        "  params/v: float32[2]",
-        "The model was probably built with other sizes or layers. Build it as it was, or pass partial=True to"
-        " restore what fits and keep the rest of `like`.",
-    ]
-
-
-def with_params(**params: Any) -> TrainState:
-    return small_state(9, params=params)
-
-
-def test_another_dtype_is_refused_unless_it_is_cast(tmp_path):
-    with Repository(tmp_path) as repository:
-        repository.save(with_params(a=jnp.asarray([1.5, 1 + 2**-12])), wait=True)
-    like = with_params(a=jnp.zeros(2, jnp.bfloat16))
-    with pytest.raises(CheckpointMismatchError, match=r"saved float32.2., expected bfloat16.2.\n.*cast=True"):
-        repository.load(like=like)
-    loaded = repository.load(like=like, cast=True)
-    assert loaded.params["a"].dtype == jnp.bfloat16
-    np.testing.assert_array_equal(np.asarray(loaded.params["a"], np.float32), [1.5, 1.0])
-    with pytest.raises(CheckpointMismatchError, match=r"saved float32\[2\], expected float32\[3\]"):
-        repository.load(like=with_params(a=jnp.zeros(3)), cast=True)
-    whole = with_params(a=jnp.zeros(2)).replace(params={"a": jnp.zeros(2, jnp.int32)})
-    with pytest.raises(CheckpointMismatchError, match="expected int32"):  # that would be no other precision
-        repository.load(like=whole, cast=True)
-
-
-def test_double_precision_is_not_cut_in_silence(tmp_path):
-    with Repository(tmp_path) as repository, jax.enable_x64(True):
-        state = small_state(9, params={"a": jnp.asarray([1 / 3], jnp.float64)}, loss_fn_state=None)
-        repository.save(state, wait=True)
-        assert bits(repository.load(like=state)) == bits(state)
-    assert repository.manifest().environment["x64"] is True
-    like = small_state(9, params={"a": jnp.asarray([0.0])}, loss_fn_state=None)
-    with pytest.raises(CheckpointMismatchError, match="saved with jax_enable_x64, which is off here"):
-        repository.load(like=like)
-    with pytest.warns(UserWarning, match="saved with jax_enable_x64 on, now the other way"):
-        loaded = repository.load(like=like, cast=True)
-    assert float(loaded.params["a"][0]) == np.float32(1 / 3)
-
-
-def test_what_fits_is_restored_and_the_rest_is_told(tmp_path):
-    with Repository(tmp_path) as repository:
-        repository.save(with_params(a=jnp.ones(2), b=jnp.ones(3), c=jnp.ones(4)), wait=True)
-    like = small_state(1, params={"a": jnp.zeros(2), "b": jnp.full(5, 7.0), "d": jnp.full(6, 8.0)})
-    found = repository.restore(like=like, partial=True)
-    assert found.kept == ("params/b", "params/d")
-    assert found.dropped == ("params/b", "params/c")
-    assert "params/a" in found.restored
-    assert found.differences == ()
-    assert found.manifest.step == 9
-    assert int(found.state.step) == 9
-    values = {path: float(value[0]) for path, value in found.state.params.items()}
-    assert values == {"a": 1.0, "b": 7.0, "d": 8.0}
-    assert repr(found).startswith(
-        "Restored(step 9: 6 leaves restored, 2 kept (params/b, params/d), 2 dropped"
-    )
-    message = (
-        r"Of step 9 6 leaves were restored, 2 are as they were in `like` \(params/b, params/d\), 2 saved ones"
-        r" were dropped \(params/b, params/c\)"
-    )
-    with pytest.warns(PartialRestoreWarning, match=message) as log:
-        assert bits(repository.load(like=like, partial=True)) == bits(found.state)
-    assert log[0].filename == __file__
-
-
-def test_where_no_parameter_fits_partial_is_an_error_too(tmp_path):
-    with Repository(tmp_path) as repository:
-        repository.save(small_state(1, model_without_params=()), wait=True)
-    like = small_state(2, params={"z": jnp.ones(1)}, model_without_params=())
-    with pytest.raises(
-        CheckpointMismatchError, match="No parameter fits, so there is nothing to restore"
-    ) as caught:
-        repository.load(like=like, partial=True)
-    assert "pass partial" not in str(caught.value)
-
-
-def test_a_model_with_other_names_is_loaded_by_a_rename(tmp_path):
-    saved = small_state(3, params={"encoder/0/w": jnp.ones(2), "head/w": jnp.ones(3)}, optimizer_def=ADAM)
-    params = {"backbone/0/w": jnp.zeros(2), "classifier/w": jnp.full(5, 7.0)}
-    like = small_state(params=params, optimizer_def=ADAM)
-    with Repository(tmp_path) as repository:
-        repository.save(saved, wait=True)
-    with pytest.raises(CheckpointMismatchError, match="encoder"):
-        repository.load(like=like)
-    found = repository.restore(like=like, rename={"encoder": "backbone", "head": None}, partial=True)
-    assert "params/backbone/0/w" in found.restored
-    assert "opt_state/0/mu/backbone/0/w" in found.restored
-    assert [path for path in found.kept if path.startswith("params/")] == ["params/classifier/w"]
-    assert [path for path in found.dropped if path.startswith("params/")] == ["params/head/w"]
-    np.testing.assert_array_equal(found.state.params["backbone/0/w"], [1, 1])
-    np.testing.assert_array_equal(found.state.params["classifier/w"], [7] * 5)
-    whole = small_state(params={"a/0/w": jnp.zeros(2), "b/w": jnp.zeros(3)}, optimizer_def=ADAM)
-    loaded = repository.load(like=whole, rename={"encoder": "a", "head": "b"})
-    np.testing.assert_array_equal(loaded.params["b/w"], [1, 1, 1])
-
-
-def test_another_optimiser_is_told_or_left_out(tmp_path):
-    with Repository(tmp_path) as repository:
-        repository.save(small_state(3, optimizer_def=ADAM), wait=True)
-    with pytest.raises(CheckpointMismatchError, match="It was saved with the optimizer scale_by_adam"):
-        repository.load(like=small_state(optimizer_def=optax.sgd(0.1, momentum=0.9)))
-    with pytest.warns(OptimizerWarning, match="training goes on with .*0.25"):
-        loaded = repository.load(like=small_state(optimizer_def=optax.adam(0.25)))
-    assert int(loaded.step) == 3
-    with pytest.warns(OptimizerWarning), pytest.warns(PartialRestoreWarning, match="opt_state/0/mu/mlp/w"):
-        loaded = repository.load(like=small_state(optimizer_def=optax.sgd(0.1)), partial=True)
-    assert bits(loaded)["params/mlp/w"] == bits(small_state(3))["params/mlp/w"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"like": {"a": 1}}, "Expected `like` to be a TrainState, got dict. Make a fresh one with the model"),
-        ({"shardings": "everywhere"}, "Expected shardings as one jax.sharding.Sharding, or as a TrainState"),
-        ({"rename": {"nobody": "x"}}, "rename has 'nobody', which is in no saved path."),
-        ({"step": 1.5}, "A step is a whole number"),
-        ({"step": None}, "A step is a whole number"),
-    ],
-)
-def test_a_wrong_argument_is_told(several, options, message):
-    with pytest.raises(CheckpointError, match=re.escape(message)):
-        several.load(**({"like": small_state()} | options))
-
-
-def test_a_state_of_shapes_alone_is_told(several):
-    with pytest.raises(CheckpointError, match="`like` has no array at step, only a shape; expected"):
-        several.load(like=jax.eval_shape(small_state))
 
 
 # --- side by side -----------------------------------------------------------------------------------

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import math
-import os
-import subprocess
-import sys
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,77 +14,17 @@ from hypothesis import strategies as st
 from penzai import pz
 
 from tests import zoo
-from tests.training.by_hand import count_compilations, new_state
-from toolshed.errors import ContextKeyError, ToolshedError
-from toolshed.insight import HISTOGRAM_EDGES, LeafSummary, combine, leaf_statistics
+from tests.insight.by_numpy import check, one
+from tests.training.by_hand import new_state
+from toolshed.errors import ToolshedError
+from toolshed.insight import HISTOGRAM_EDGES, leaf_statistics
 from toolshed.insight.leaves import leaves_of
 
-MOMENTS = ("norm", "rms", "mean", "std", "min", "max", "absmax")
-COUNTS = ("zeros", "nan", "posinf", "neginf")
 FLOATS = [
     "float32", "float16", "bfloat16", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn",
     "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float4_e2m1fn",
 ]  # fmt: skip
 WHOLE = ["int8", "int16", "int32", "uint8", "uint16", "uint32", "int4", "uint4", "int2", "uint2", "bool"]
-
-
-def expected(values: np.ndarray) -> dict[str, float]:
-    """What numpy finds, in float64."""
-    x = np.abs(values) if np.iscomplexobj(values) else np.asarray(values)
-    x = x.astype(np.float64).ravel()
-    finite = x[np.isfinite(x)]
-    counts = {
-        "zeros": int((x == 0).sum()),
-        "nan": int(np.isnan(x).sum()),
-        "posinf": int(np.isposinf(x).sum()),
-        "neginf": int(np.isneginf(x).sum()),
-    }
-    if not len(finite):
-        return {**counts, **dict.fromkeys(MOMENTS, math.nan)}
-    scale = np.abs(finite).max() or 1.0  # numpy's own squares overflow, too
-    unit = finite / scale
-    return {
-        **counts,
-        "norm": np.sqrt((unit**2).sum()) * scale,
-        "rms": np.sqrt((unit**2).mean()) * scale,
-        "mean": unit.mean() * scale,
-        "std": unit.std() * scale,
-        "min": finite.min(),
-        "max": finite.max(),
-        "absmax": np.abs(finite).max(),
-    }
-
-
-def check(summary: LeafSummary, values: np.ndarray) -> None:
-    """Equal to numpy within 1e-5: of the value itself, or of the root mean square where terms cancel."""
-    right = expected(values)
-    for name in COUNTS:
-        assert getattr(summary, name) == right[name], name
-    for name in MOMENTS:
-        scale = right["rms"] if name in ("mean", "std") else abs(right[name])
-        np.testing.assert_allclose(
-            getattr(summary, name), right[name], rtol=0, atol=1e-5 * np.nan_to_num(scale), err_msg=name
-        )
-    assert summary.histogram.tolist() == histogram(values).tolist()
-
-
-def histogram(values: np.ndarray) -> np.ndarray:
-    """numpy's counts between the published borders, each bin closed on the side of the smaller numbers."""
-    x = np.abs(values) if np.iscomplexobj(values) else np.asarray(values)
-    x = x.astype(np.float64).ravel()
-    x = x[np.isfinite(x)]
-    upper = HISTOGRAM_EDGES[26:]
-    positive = np.searchsorted(upper[:-1], x[x > 0], side="right")
-    negative = np.searchsorted(upper[:-1], -x[x < 0], side="right")
-    counts = np.zeros(49, np.int64)
-    np.add.at(counts, 25 + positive, 1)
-    np.add.at(counts, 23 - negative, 1)
-    counts[24] = (x == 0).sum()
-    return counts
-
-
-def one(values: Any) -> LeafSummary:
-    return leaf_statistics({"x": values})["x"]
 
 
 # --- values -----------------------------------------------------------------------------------------
@@ -275,154 +209,3 @@ def test_a_state_has_statistics_of_all_it_holds():
     assert found["params/mlp/Affine_0/Linear.weights"].count == 32
     assert found["opt_state/0/mu/mlp/Affine_0/Linear.weights"].sparsity == 1
     assert found["root_rng"].kind == "key"
-
-
-# --- the result ---------------------------------------------------------------------------------------
-
-
-def planted_tree() -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    return {
-        "a": {"w": rng.normal(3, 2, (4, 5)).astype(np.float32), "b": np.array([0, 1e-3], np.float32)},
-        "c": np.array([np.nan, 2.0, np.inf], np.float32),
-        "d": [np.full(3, -np.inf, np.float32), np.zeros(0, np.float32)],
-    }
-
-
-def test_totals_are_the_statistics_of_all_values_together():
-    tree = planted_tree()
-    stats = leaf_statistics(tree)
-    for prefix, parts in [("a", jax.tree.leaves(tree["a"])), ("d", tree["d"]), ("", jax.tree.leaves(tree))]:
-        total = stats.total(prefix)
-        values = np.concatenate([part.ravel() for part in parts])
-        check(total, values)
-        assert (total.count, total.bytes, total.path) == (values.size, values.nbytes, prefix)
-    assert combine("none", []).count == 0
-
-
-def test_a_total_of_large_and_of_tiny_values_does_not_overflow():
-    total = leaf_statistics([np.array([3e300, -3e300]), np.array([4e300]), np.array([1e-300])]).total()
-    assert total.norm == pytest.approx(math.sqrt(34) * 1e300)
-    assert total.std == pytest.approx(np.array([3, -3, 4, 0]).std() * 1e300)
-
-
-def test_statistics_are_found_by_path_and_by_pattern():
-    stats = leaf_statistics(planted_tree())
-    assert list(stats) == ["a/b", "a/w", "c", "d/0", "d/1"]
-    assert list(stats["a/*"]) == ["a/b", "a/w"]
-    assert stats["a/*"].column("zeros").tolist() == [1, 0]
-    assert stats["a/*"].column("histogram").shape == (2, 49)
-    assert stats["a/*"].finite
-    assert not stats.finite
-    with pytest.raises(ContextKeyError, match=r"^No 'a/x' in these statistics\. Did you mean 'a/w'"):
-        stats["a/x"]
-    with pytest.raises(ContextKeyError, match=r"^No 'e' in these statistics\. There is a, a/b, a/w, c"):
-        stats.total("e")
-
-
-def test_the_worst_leaves_come_first():
-    assert list(leaf_statistics(planted_tree()).worst()) == ["c", "d/0", "a/w", "a/b", "d/1"]
-
-
-def test_the_table_reads_well():
-    text = repr(leaf_statistics({"w": jnp.array([[3.0, 0.0], [-4.0, jnp.nan]]), "k": jax.random.key(0)}))
-    assert text.splitlines() == [
-        "Statistics of 2 leaves: 5 values, 24 bytes",
-        "                 norm     mean    std  min  max   zero",
-        "k  key<fry>[]                                             key",
-        "w  float32[2,2]     5  -0.3333  2.867   -4    3  25.0%  1 NaN",
-    ]
-    assert repr(leaf_statistics({})) == "Statistics of 0 leaves: 0 values, 0 bytes"
-
-
-def test_a_long_table_is_cut_and_says_what_it_hides():
-    values = [jnp.ones(2)] * 50 + [jnp.array([jnp.nan, 1])]
-    text = repr(leaf_statistics(values))
-    assert text.splitlines()[-1] == "… and 11 more, 1 of them not finite; see worst()"
-    assert len(text.splitlines()) == 1 + 1 + 40 + 1
-
-
-# --- cost ---------------------------------------------------------------------------------------------
-
-
-def test_thousands_of_leaves_compile_a_handful_of_programs_and_no_second_time():
-    rng = np.random.default_rng(0)
-    values = {f"{i}": rng.normal(size=4 + i % 3).astype(np.float32) for i in range(1100)}
-    with count_compilations() as compiled:
-        stats = leaf_statistics(values)
-    assert len(compiled) <= 8
-    check(stats["534"], values["534"])
-    check(stats["1099"], values["1099"])
-    with count_compilations() as again:
-        leaf_statistics(values)
-    assert again == []
-
-
-SCRIPT = """
-import json, re, sys
-import jax, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from toolshed.insight import leaf_statistics, measure
-
-assert len(jax.devices()) == 8
-values = np.random.default_rng(0).normal(3, 2, (16, 8, 6)).astype(np.float32)
-values[3, 2, 1], values[15, 7, 5], values[0, 0, 0] = np.nan, np.inf, 0
-meshes = {
-    "auto": Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b")),
-    "explicit": jax.make_mesh((4, 2), ("a", "b")),
-}
-names = ("norm", "rms", "mean", "std", "min", "max", "zeros", "nan", "posinf", "neginf")
-found = {}
-for kind, spec in [("auto", P("a", "b")), ("explicit", P(None, "b")), ("auto", P())]:
-    sharded = jax.device_put(values, NamedSharding(meshes[kind], spec))
-    one = leaf_statistics({"whole": values, "x": sharded})["x"]
-    text = measure.measure_whole.lower(sharded, one_cpu=False).compile().as_text()
-    found[f"{kind} {[*spec]}"] = {
-        "statistics": [getattr(one, name) for name in names],
-        "histogram": one.histogram.tolist(),
-        "gathers": len(re.findall("all-gather|all-to-all", text)),
-        "reduces": len(re.findall(" all-reduce", text)),
-    }
-one = leaf_statistics(values)[""]
-gathering = jax.jit(lambda x: jax.lax.sort(x, dimension=0)).lower(
-    jax.device_put(values, NamedSharding(meshes["auto"], P("a")))).compile().as_text()
-print(json.dumps({
-    "one device": {"statistics": [getattr(one, name) for name in names], "histogram": one.histogram.tolist()},
-    "sharded": found,
-    "gathers of a sort": len(re.findall("all-gather|all-to-all", gathering)),
-}))
-"""
-
-
-@functools.cache
-def on_eight_devices() -> dict[str, Any]:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT], env=environment, capture_output=True, text=True
-    )
-    assert process.returncode == 0, process.stderr[-4000:]
-    return json.loads(process.stdout.splitlines()[-1])
-
-
-def test_sharded_arrays_have_the_statistics_of_whole_ones():
-    found = on_eight_devices()
-    assert len(found["sharded"]) == 3
-    for sharded in found["sharded"].values():
-        assert sharded["statistics"] == pytest.approx(found["one device"]["statistics"], rel=1e-6)
-        assert sharded["histogram"] == found["one device"]["histogram"]
-
-
-def test_no_parameter_is_gathered_on_one_device():
-    found = on_eight_devices()
-    assert found["gathers of a sort"] > 0  # where something is gathered this test would see it
-    for name, sharded in found["sharded"].items():
-        assert sharded["gathers"] == 0
-        assert (sharded["reduces"] > 0) == ("[]" not in name)
-
-
-def test_an_array_on_a_mesh_of_explicit_axes_is_measured_beside_others():
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
-    array = jax.device_put(jnp.array([3.0, 4.0]), jax.NamedSharding(mesh, jax.P("data")))
-    found = leaf_statistics({"w": array, "v": jnp.ones(1)})
-    assert found["w"].norm == 5.0
-    assert "float32[2]" in found["w"].description

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from toolshed.run import Event, History, Progress
+from toolshed.run import Event, History, LeafHistory, Progress
 
 RUN_S_OWN = ("optim/learning_rate", "optim/grad_norm", "optim/update_norm", "speed/steps_per_second")
 
@@ -22,6 +22,7 @@ class ScriptedRun:
         self.events: tuple[Event, ...] = ()
         self.hyperparameters: dict[str, float] = {"learning_rate": 1e-3}
         self.can_save = False
+        self.watched: dict[str, LeafHistory] = {}
         self.progress = Progress(**{**START, **progress})
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.listeners: list[Callable[[Event], None]] = []
@@ -98,6 +99,17 @@ def training(steps: int = 1234, goal: int | None = 5000, name: str = "digits") -
         event("saved", steps // 2, "saved as best", tag="best"),
     )
     return run
+
+
+def watch(run: ScriptedRun, rows: int, steps: Any, pattern: str = "grads/**", every: int = 1) -> LeafHistory:
+    """Watches so many gradients, which shrink with the steps and grow with the rows."""
+    paths = tuple(f"{pattern.partition('/')[0]}/model/layer_{row}/Linear.weights" for row in range(rows))
+    seen = run.watched[pattern] = LeafHistory(pattern, every, ("rms", "absmax"), paths, run.history)
+    size = 10.0 ** (-3 + 3 * np.arange(rows) / rows)
+    for step in steps:
+        rms = (size / (1 + step / 200)).astype(np.float32)
+        seen.append(run.history.branch, int(step), np.stack([rms, 3 * rms], axis=1))
+    return seen
 
 
 def branched() -> ScriptedRun:

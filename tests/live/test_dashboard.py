@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.live.scripted import ScriptedRun, event, log_training, training
+from tests.live.scripted import ScriptedRun, event, log_training, training, watch
 from tests.live.test_frames import unpack
+from tests.live.test_heat import unpack as maps_of
 from toolshed.errors import ViewWarning
 from toolshed.live import scene
-from toolshed.live.dashboard import ANSWER, GONE, Dashboard
+from toolshed.live.dashboard import ANSWER, GONE, MAPS_EVERY, Dashboard
 from toolshed.live.trouble import TRIES
 
 WAIT = 20.0
@@ -137,7 +138,7 @@ def test_a_front_end_that_missed_something_gets_all_again(sent):
     assert sent == [], "it has all"
     look(dashboard, True, version - 1)
     until(lambda: sent)
-    assert [sorted(message) for message in sent] == [["head", "marks", "overview"]]
+    assert [sorted(message) for message in sent] == [["autopsy", "head", "marks", "overview", "watched"]]
 
 
 def test_the_publishing_thread_never_waits_for_the_view(monkeypatch):
@@ -285,3 +286,56 @@ def test_a_closed_dashboard_listens_no_more():
     dashboard.close()
     assert run.listeners == []
     dashboard.close()
+
+
+# --- what is watched, and why it stopped --------------------------------------------------------------
+
+
+def test_maps_are_sent_when_they_changed_and_not_more_often_than_twice_a_second(sent):
+    run = training()
+    seen = watch(run, 3, range(1, 100))
+    dashboard = Dashboard(run)
+    assert maps_of(dashboard.watched)[0]["maps"][0]["columns"] == 99
+    sent.clear()
+    start = time.monotonic()
+    for step in range(100, 300):
+        seen.append("main", step, np.ones((3, 2), np.float32))
+        run.set(step=1000 + step)
+        time.sleep(0.002)
+    until(lambda: maps_of(dashboard.watched)[1][0][0].max() > 290)
+    messages = [message for message in sent if "watched" in message]
+    assert 1 <= len(messages) <= 1 + (time.monotonic() - start) / MAPS_EVERY
+    sent.clear()
+    for _ in range(20):
+        run.tell(event("rows", 1234))
+    until(lambda: dashboard._pace._thread is None)
+    assert sent == []
+
+
+def test_a_choice_of_a_statistic_is_followed_at_once():
+    run = training()
+    seen = watch(run, 3, range(1, 100))
+    dashboard = Dashboard(run)
+    dashboard.settings = {"watched": {"grads/**": {"statistic": "absmax"}}}
+    until(lambda: maps_of(dashboard.watched)[0]["maps"][0]["statistic"] == "absmax")
+    np.testing.assert_array_equal(maps_of(dashboard.watched)[1][0][1], seen.values("absmax")[1].T)
+
+
+def test_the_autopsy_is_told():
+    run = training()
+    dashboard = Dashboard(run)
+    assert dashboard.autopsy == {}
+    run.happen(event("autopsy", 1235, "log gives -∞", headline="log gives -∞"))
+    until(lambda: dashboard.autopsy)
+    assert (dashboard.autopsy["step"], dashboard.autopsy["headline"]) == (1235, "log gives -∞")
+
+
+def test_a_question_for_ridges_is_answered():
+    run = training()
+    watch(run, 3, range(1, 100))
+    dashboard, answers = Dashboard(run), []
+    dashboard.send = answers.append
+    question = {"kind": "ridges", "view": "a", "number": 1, "pattern": "grads/**", "row": 0}
+    dashboard._hear(dashboard, question, [])
+    until(lambda: answers)
+    assert answers[0]["error"] == "AttributeError: 'ScriptedRun' object has no attribute 'histograms'"

@@ -9,16 +9,19 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tests.live.scripted import ScriptedRun, branched, event, training
-from toolshed.live import scene
+from tests.live.scripted import ScriptedRun, branched, event, training, watch
+from tests.live.test_autopsies import DATA
+from toolshed.live import autopsies, scene
 from toolshed.live.chart import ALARM, COLORS
-from toolshed.live.drawing import Drawing, Line, Shape, Text, to_svg
+from toolshed.live.drawing import Bitmap, Drawing, Line, Shape, Text, to_svg
+from toolshed.live.heat import heats
 from toolshed.live.picture import COLUMNS, PANELS, describe, draw, sentence
 
 
 def picture(run: ScriptedRun, **settings: Any) -> Drawing:
-    whole = scene.whole(run.history, columns=COLUMNS)
-    return draw(scene.head(run), whole, scene.marks(run.events, run.history), settings)
+    whole, marks = scene.whole(run.history, columns=COLUMNS), scene.marks(run.events, run.history)
+    told = autopsies.newest(run.events)
+    return draw(scene.head(run), whole, marks, settings, maps=heats(run.watched, settings), autopsy=told)
 
 
 def texts(drawing: Drawing) -> list[str]:
@@ -161,3 +164,34 @@ def test_in_words_it_names_the_newest_metrics():
     loss = run.history.last("train/loss")[1]
     assert f"train/loss {loss:.4g}" in words
     assert "optim" not in words
+
+
+def test_the_autopsy_stands_above_the_charts_with_the_fields_that_are_not_finite():
+    run = training()
+    plain = picture(run)
+    run.events = (event("autopsy", 1235, **DATA),)
+    drawing = picture(run)
+    said = texts(drawing)
+    title = said.index("Autopsy of step 1,235: log gives -∞ for finite arguments")
+    assert said[title + 1 : title + 4] == [
+        "at train.py:12 in loss_fn",
+        "return jnp.log(p)",
+        "operand params/w float32[4], 0 there, from 0 to 1",
+    ]
+    assert said[title + 4 : title + 6] == [
+        "batch 7 of epoch 1",
+        "x float32[4,2]: 3 NaN, 0 infinite, in example 0, 1, 3 and 2 more",
+    ]
+    assert drawing.height > plain.height
+
+
+def test_what_is_watched_is_drawn_below_in_few_bytes():
+    run = training()
+    watch(run, 12, range(1, 1234, 10), every=10)
+    drawing = picture(run)
+    assert "grads/** · rms" in texts(drawing)
+    (cells, _) = [item for item in drawing.items if isinstance(item, Bitmap)]
+    assert cells.y > max(item.points[:, 1].max() for item in curves(drawing, COLORS[0]))
+    svg = to_svg(drawing)
+    assert len(svg) < 80_000
+    assert "image" in {node.tag.rpartition("}")[2] for node in ElementTree.fromstring(svg).iter()}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tests.live.small_run import SmallRun
+from tests.live.small_run import Event, SmallRun
 from toolshed.live.screen import duration, encodable, frame, line
 from toolshed.live.sparklines import ASCII, UNICODE
 
@@ -182,3 +182,17 @@ def test_what_an_encoding_lacks_is_replaced():
     assert encodable("1 → 2 · ×ß", "utf-8") == "1 → 2 · ×ß"
     assert encodable("1 → 2 · ×ß", "ascii") == "1 -> 2 | x?"
     assert encodable("1 → 2 · ×ß", "latin-1") == "1 -> 2 | xß"
+
+
+def test_the_autopsy_is_told_while_the_run_rests_where_it_failed():
+    run = training()
+    run.move(status="failed", message="The loss of step 3,001 is nan.")
+    lines = ["", "  at       train.py:12 in loss_fn", f"           {NASTY}", "  near     params/w"]
+    data = {"headline": "log gives -∞ for finite arguments", "lines": lines}
+    run.events = (Event("autopsy", 3001, "main", 0.0, "log gives -∞", data),)
+    rows = shown(run, 110)
+    place = rows.index("autopsy of step 3,001: log gives -∞ for finite arguments")
+    assert rows[place + 1 : place + 4 : 2] == ["  at       train.py:12 in loss_fn", "  near     params/w"]
+    assert not any("\x1b" in row for row in rows)
+    run.move(status="training")
+    assert not any(row.startswith("autopsy") for row in shown(run, 110))

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolshed import Context
@@ -19,12 +19,14 @@ from toolshed.metrics import Metric
 SIZES = (1, 6)  # few shapes, so that few programs are compiled
 TOLERANCE = 1e-6  # relative, or absolute below 1
 
-seeds = st.integers(0, 2**32 - 1)
-properties = settings(
-    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
-
 Arrays = dict[str, np.ndarray]
+
+
+def for_any_seed(test: Callable[..., None]) -> Callable[..., None]:
+    """Calls a test with ten values of its argument ``seed``."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    ten = settings(deadline=None, max_examples=10, suppress_health_check=slow)
+    return ten(given(seed=st.integers(0, 2**32 - 1))(test))
 
 
 def context_of(arrays: Arrays) -> Context:

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
-from tests.metrics.merging import (
-    Arrays,
-    check,
-    merged,
-    merged_each,
-    properties,
-    random_batches,
-    seeds,
-    value_of,
-)
+from tests.metrics.merging import Arrays, check, for_any_seed, merged, merged_each, random_batches, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import Accuracy
 
@@ -35,8 +25,7 @@ def two_classes(rng: np.random.Generator, n: int) -> Arrays:
     return {"preds": rng.random(n).astype(np.float32), "label": rng.integers(0, 2, n)}
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_accuracy_of_merged_batches_is_scikit_learn_s(seed):
     batches, whole = random_batches(seed, scored)
     labels, scores, weights = whole["label"], whole["preds"], whole["weights"]
@@ -50,8 +39,7 @@ def test_accuracy_of_merged_batches_is_scikit_learn_s(seed):
         check(weighted, accuracy_score(labels, right, sample_weight=weights))
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_accuracy_by_a_threshold_is_scikit_learn_s(seed):
     batches, whole = random_batches(seed, two_classes)
     expected = accuracy_score(whole["label"], whole["preds"] > 0.3) if len(whole["label"]) else np.nan

@@ -7,10 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
 from sklearn.metrics import fbeta_score, jaccard_score, precision_score, recall_score
 
-from tests.metrics.merging import Arrays, check, merged_each, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, for_any_seed, merged_each, random_batches, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import Dice, FBeta, IoU, Precision, Recall
 from toolshed.metrics.classification import tally
@@ -52,8 +51,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
-@properties
-@given(seed=seeds)
+@for_any_seed
 def test_values_by_class_and_their_means_are_scikit_learn_s(kind, options, seed):
     batches, whole = random_batches(seed, scored)
     labels, predicted = whole["label"], whole["preds"].argmax(-1)
@@ -71,8 +69,7 @@ def test_values_by_class_and_their_means_are_scikit_learn_s(kind, options, seed)
         check(value, expected)
 
 
-@properties
-@given(seed=seeds)
+@for_any_seed
 def test_values_of_the_positive_class_are_scikit_learn_s(seed):
     batches, whole = random_batches(seed, two_classes)
     labels, predicted = whole["label"], whole["preds"] > 0.4

@@ -6,17 +6,15 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
 from sklearn.metrics import confusion_matrix
 
-from tests.metrics.merging import check, merged_each, properties, random_batches, seeds, value_of
+from tests.metrics.merging import check, for_any_seed, merged_each, random_batches, value_of
 from tests.metrics.test_classification import CLASSES, scored
 from toolshed.errors import ToolshedError
 from toolshed.metrics import ConfusionMatrix, collection
 
 
-@properties
-@given(seed=seeds)
+@for_any_seed
 def test_a_confusion_matrix_of_merged_batches_is_scikit_learn_s(seed):
     batches, whole = random_batches(seed, scored)
     ways = (None, "true", "pred", "all")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tests.metrics.merging import (
@@ -13,10 +12,9 @@ from tests.metrics.merging import (
     check,
     compiled,
     context_of,
+    for_any_seed,
     merged_each,
-    properties,
     random_batches,
-    seeds,
     value_of,
 )
 from toolshed.errors import CapacityWarning, ToolshedError
@@ -40,8 +38,7 @@ def areas(whole: Arrays) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("options", [{"capacity": 24}, {"bins": BINS}])
-@properties
-@given(seed=seeds)
+@for_any_seed
 def test_areas_of_merged_batches_are_scikit_learn_s(options, seed):
     batches, whole = random_batches(seed, scored, sizes=(6,), most=4)  # states of few sizes
     roc, pr = areas(whole)

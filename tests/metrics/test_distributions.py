@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
 from scipy.special import expit, log_softmax, rel_entr, softmax
 from sklearn.metrics import log_loss
 
-from tests.metrics.merging import (
-    Arrays,
-    check,
-    merged,
-    merged_each,
-    properties,
-    random_batches,
-    seeds,
-    value_of,
-)
+from tests.metrics.merging import Arrays, check, for_any_seed, merged, merged_each, random_batches, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import BinaryCrossEntropy, CrossEntropy, KLDivergence, Perplexity
 
@@ -38,8 +28,7 @@ def two_classes(rng: np.random.Generator, n: int) -> Arrays:
     return {"preds": logits, "aux/p": expit(logits), "label": rng.integers(0, 2, n)}
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_cross_entropy_and_perplexity_are_scikit_learn_s(seed):
     batches, whole = random_batches(seed, scored)
     labels, p = whole["label"], softmax(whole["preds"], axis=-1)
@@ -54,8 +43,7 @@ def test_cross_entropy_and_perplexity_are_scikit_learn_s(seed):
     check(weighted, log_loss(labels, p, labels=range(CLASSES), sample_weight=whole["weights"]))
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_the_cross_entropy_of_two_classes_is_scikit_learn_s(seed):
     batches, whole = random_batches(seed, two_classes)
     labels = whole["label"]
@@ -70,8 +58,7 @@ def test_the_cross_entropy_of_two_classes_is_scikit_learn_s(seed):
     check(of_p, log_loss(labels, p, labels=[0, 1]))
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_divergence_is_scipy_s(seed):
     batches, whole = random_batches(seed, scored)
     terms = rel_entr(whole["target"], np.exp(log_softmax(whole["preds"], axis=-1))).sum(-1)

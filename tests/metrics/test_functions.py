@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
 from penzai import pz
 
-from tests.metrics.merging import Arrays, check, merged, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, for_any_seed, merged, random_batches, value_of
 from toolshed import Context
 from toolshed.errors import ToolshedError
 from toolshed.metrics import Function, Mapped, Norm, collection
@@ -31,8 +30,7 @@ def numbers(rng: np.random.Generator, n: int) -> Arrays:
     }
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_a_function_of_merged_batches_is_averaged_over_all_at_once(seed):
     batches, whole = random_batches(seed, numbers)
     distances = np.linalg.norm(whole["preds"] - whole["y"], axis=-1)

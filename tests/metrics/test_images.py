@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
 from scipy.ndimage import gaussian_filter
 
-from tests.metrics.merging import Arrays, check, merged_each, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, for_any_seed, merged_each, random_batches, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import PSNR, SSIM
 
@@ -41,8 +40,7 @@ def ssim(x: np.ndarray, y: np.ndarray, data_range: float = 1.0) -> float:
     return (((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_similarities_of_merged_batches_are_the_formulas_over_all_at_once(seed):
     batches, whole = random_batches(seed, images)
     pairs = list(zip(whole["preds"], whole["image"], strict=True))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
-from tests.metrics.merging import Arrays, check, merged_each, properties, random_batches, seeds, value_of
+from tests.metrics.merging import Arrays, check, for_any_seed, merged_each, random_batches, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import MAP, MRR, NDCG
 
@@ -21,8 +20,7 @@ def queries(rng: np.random.Generator, n: int) -> Arrays:
     return {"preds": rng.integers(0, 5, (n, ITEMS)).astype(np.float32), "relevance": relevance}
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_rankings_of_merged_batches_are_scikit_learn_s(seed):
     batches, whole = random_batches(seed, queries)
     scores, relevance = whole["preds"], whole["relevance"]

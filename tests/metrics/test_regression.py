@@ -6,19 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
 from sklearn import metrics as sk
 
-from tests.metrics.merging import (
-    Arrays,
-    check,
-    merged,
-    merged_each,
-    properties,
-    random_batches,
-    seeds,
-    value_of,
-)
+from tests.metrics.merging import Arrays, check, for_any_seed, merged, merged_each, random_batches, value_of
 from toolshed.errors import ToolshedError
 from toolshed.metrics import MAE, MAPE, MSE, R2, RMSE, ExplainedVariance
 
@@ -42,8 +32,7 @@ def numbers(rng: np.random.Generator, n: int) -> Arrays:
 
 
 @pytest.mark.parametrize(("kind", "reference"), ERRORS)
-@properties
-@given(seed=seeds)
+@for_any_seed
 def test_errors_of_merged_batches_are_scikit_learn_s(kind, reference, seed):
     batches, whole = random_batches(seed, numbers)
     y, preds, weights = whole["y"], whole["preds"], whole["weights"]
@@ -54,16 +43,14 @@ def test_errors_of_merged_batches_are_scikit_learn_s(kind, reference, seed):
 
 
 @pytest.mark.parametrize(("kind", "reference"), SHARES)
-@properties
-@given(seed=seeds)
+@for_any_seed
 def test_shares_of_variance_of_merged_batches_are_scikit_learn_s(kind, reference, seed):
     batches, whole = random_batches(seed, numbers)
     enough = len(whole["y"]) > (1 if kind is R2 else 0)
     check(merged(kind(), batches, seed), reference(whole["y"], whole["preds"]) if enough else np.nan)
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_r2_is_adjusted_for_its_predictors(seed):
     batches, whole = random_batches(seed, numbers)
     n, p = len(whole["y"]), 2

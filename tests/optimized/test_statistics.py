@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
 from penzai import pz
 
 from tests.metrics.merging import (
@@ -14,11 +13,10 @@ from tests.metrics.merging import (
     check,
     compiled,
     context_of,
+    for_any_seed,
     merged,
     merged_each,
-    properties,
     random_batches,
-    seeds,
     value_of,
 )
 from toolshed import Context
@@ -34,8 +32,7 @@ def numbers(rng: np.random.Generator, n: int) -> Arrays:
     }
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_statistics_of_merged_batches_are_numpy_s_over_all_at_once(seed):
     batches, whole = random_batches(seed, numbers)
     values = whole["aux/values"]
@@ -48,8 +45,7 @@ def test_statistics_of_merged_batches_are_numpy_s_over_all_at_once(seed):
     check(deviation, values.std() if some else np.nan)
 
 
-@properties
-@given(seeds)
+@for_any_seed
 def test_a_weighted_mean_is_numpy_s(seed):
     batches, everything = random_batches(seed, numbers)
     if everything["weights"].size:

@@ -33,7 +33,7 @@ def trained() -> toolshed.Run:
     case = zoo.dropout_mlp()
     run = run_of(case, eval_data=[case.batch])
     run.train(STEPS, wait=True)
-    assert run._engine._together > 1
+    assert run._engine.clock.together > 1
     return run
 
 
@@ -81,7 +81,7 @@ def test_data_that_fails_stops_the_run_behind_the_last_batch_that_it_gave():
     run = run_of(case, batches())
     with pytest.raises(OSError, match="the disk is gone"):
         run.train(9000, wait=True)
-    assert run._engine._together > 1
+    assert run._engine.clock.together > 1
     assert int(run.state.step) == 2500
     assert run.history.last("train/loss")[0] == 2500
 
@@ -92,5 +92,5 @@ def test_a_batch_of_another_shape_is_a_step_of_its_own():
     run = run_of(case, [case.batch] * 9 + [short])
     with pytest.warns(toolshed.errors.RetraceWarning, match="compiled again: batch"):
         run.train(2000, wait=True)
-    assert run._engine._together > 1
+    assert run._engine.clock.together > 1
     assert int(run.state.step) == 2000

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -25,17 +24,6 @@ def state_of(name: str, seed: int = 1, optimizer: Any = None, **fields: Any) -> 
     return TrainState.initial_state(
         zoo.ZOO[name]().model, optimizer or optax.adam(0.1), jax.random.key(seed), **fields
     )
-
-
-def small_state(**fields: Any) -> TrainState:
-    """A state put together from parts, without a model."""
-    parts = {
-        "params": {"w": jnp.asarray([1.0, 2.0, 4.0]), "b": jnp.asarray(8.0)},
-        "model_without_params": (),
-        "optimizer_def": optax.sgd(0.5),
-        "root_rng": jax.random.key(1),
-    }
-    return TrainState.create(**(parts | fields))
 
 
 def after_steps(name: str, steps: int = 2) -> TrainState:

@@ -17,7 +17,8 @@ from penzai.models.simple_mlp import MLP
 
 import toolshed
 from tests import zoo
-from tests.state.snapshots import SECTIONS, after_steps, bits, small_state, state_of, through_npz
+from tests.state.snapshots import SECTIONS, after_steps, bits, state_of, through_npz
+from tests.state.states import small_state
 from toolshed import TrainState, metrics
 from toolshed.errors import OptimizerWarning, SnapshotError
 from toolshed.state import describe_optimizer

@@ -16,7 +16,8 @@ from hypothesis.extra import numpy as hnp
 
 import toolshed
 from tests import zoo
-from tests.state.snapshots import after_steps, bits, small_state, state_of, through_npz
+from tests.state.snapshots import after_steps, bits, state_of, through_npz
+from tests.state.states import small_state
 from toolshed import TrainState, metrics
 from toolshed.keys import is_key
 

@@ -7,12 +7,13 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from toolshed.checkpoints import labels, layout, loading, table
+from toolshed.checkpoints import damage, labels, layout, loading, table
 from toolshed.checkpoints import manifest as manifests
 from toolshed.checkpoints.catalogue import Catalogue, Which
 from toolshed.checkpoints.compare import Comparison, Rename
+from toolshed.checkpoints.damage import Damage
 from toolshed.checkpoints.layout import Entry, Layout
 from toolshed.checkpoints.loading import Restored, Wishes
 from toolshed.checkpoints.manifest import Manifest
@@ -23,20 +24,6 @@ from toolshed.errors import CheckpointDamagedError, CheckpointError
 from toolshed.state import TrainState
 
 _VERIFIED = "verified"
-
-
-class Damage(NamedTuple):
-    """What is wrong with something in a repository.
-
-    Attributes:
-      name: the name of its directory.
-      step: the step that it is of; None for what is no checkpoint.
-      problem: what is wrong, in words.
-    """
-
-    name: str
-    step: int | None
-    problem: str
 
 
 class Repository:
@@ -329,14 +316,10 @@ class Repository:
             except CheckpointDamagedError as error:
                 return (Damage(str(step), step if isinstance(step, int) else None, str(error)),)
         for found in whole:
-            try:
-                manifests.check_content(found)
-                manifests.read_structure(found)
-                self._conditions[_mark(found)] = _VERIFIED
-            except CheckpointDamagedError as error:
-                self._conditions[_mark(found)] = str(error)
-                if found.entry.is_there():
-                    broken.append((found.entry, error))
+            error = damage.error_of(found)
+            self._conditions[_mark(found)] = str(error or _VERIFIED)
+            if error and found.entry.is_there():
+                broken.append((found.entry, error))
         damages = [Damage(entry.name, entry.step, str(error)) for entry, error in sorted(broken, key=_order)]
         strangers = self._layout.strangers() if step is None else []
         return (*damages, *(Damage(name, None, f"{name!r} is no checkpoint.") for name in strangers))

@@ -81,12 +81,14 @@ def _measure(arrays: list[Any], place: Place) -> jax.Array:
 
 def lines_of(arrays: Sequence[Any]) -> Lines:
     """How arrays are going to lie in a pack. The number of lines is one of a few, to compile seldom."""
-    counts = [-(-array.size // measure.WIDTH) for array in arrays]
-    filled = [array.size - measure.WIDTH * np.arange(n) for array, n in zip(arrays, counts, strict=True)]
+    sizes = np.array([array.size for array in arrays])
+    counts = -(-sizes // measure.WIDTH)
     rows = np.repeat(np.arange(len(arrays)), counts)
+    line_in_array = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+    filled = sizes[rows] - measure.WIDTH * line_in_array
     spare = (0, max(_FEWEST_LINES, 1 << (len(rows) - 1).bit_length()) - len(rows))
     return Lines(
-        np.pad(np.concatenate(filled), spare).astype(np.int32),
+        np.pad(filled, spare).astype(np.int32),
         np.pad(rows, spare, mode="edge").astype(np.int32),
     )
 

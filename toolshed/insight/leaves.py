@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from typing import Any
 
 import jax
@@ -40,10 +42,10 @@ class Leaf:
         """The array's shape; that of a scalar for what is no array."""
         return tuple(getattr(self.array, "shape", ()))
 
-    @property
+    @functools.cached_property
     def count(self) -> int:
         """How many values the array has; none where there is no array."""
-        return 0 if self.kind == OTHER else int(np.prod(self.shape, dtype=np.int64))
+        return 0 if self.kind == OTHER else math.prod(map(int, self.shape))
 
     @property
     def bytes(self) -> int:
@@ -104,14 +106,14 @@ def _kind(array: Any) -> str:
         return KEY if isinstance(array, jax.Array) else ABSTRACT
     if not hasattr(array, "dtype") or not hasattr(array, "shape"):
         return OTHER
-    if not _is_numeric(array.dtype):
+    if not _is_numeric(np.dtype(array.dtype)):
         return OTHER
     return NUMBERS if isinstance(array, (jax.Array, np.ndarray)) else ABSTRACT
 
 
-def _is_numeric(dtype: Any) -> bool:
+@functools.cache
+def _is_numeric(dtype: np.dtype[Any]) -> bool:
     """True for the types of numbers that jax can compute with."""
-    dtype = np.dtype(dtype)
     if dtype.kind in "biufc":
         return dtype.itemsize <= (16 if dtype.kind == "c" else 8)
     return hasattr(jnp, dtype.name) and jnp.issubdtype(dtype, jnp.number)

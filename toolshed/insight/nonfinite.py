@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from toolshed.insight.autopsy import Autopsy
@@ -54,12 +55,26 @@ def first_nonfinite(step_or_fn: Any, *args: Any, **kwargs: Any) -> Autopsy:
       >>> found.fault.primitive, found.fault.index, found.became_nan.primitive
       ('log', (1,), 'mul')
     """
+    return search(step_or_fn, args, kwargs)
+
+
+def search(
+    step_or_fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any], between: Callable[[], None] | None = None
+) -> Autopsy:
+    """What `first_nonfinite` does, in a way that can be broken off.
+
+    Args:
+      step_or_fn: as there.
+      args: the arguments.
+      kwargs: the arguments by name.
+      between: called between two operations of the replay; what it raises ends the search.
+    """
     subject = subject_of(step_or_fn, args, kwargs)
     step, batch = (int(args[0].step) + 1, args[1]) if step_of(step_or_fn) is not None else (None, None)
     compiled_bad = None if subject.run is None else subject.run()
     if compiled_bad == ():
         return Autopsy(None, None, (), compiled_finite=True, replay_finite=None, step=step, batch=batch)
-    replay = Replay()
+    replay = Replay(between)
     origins = [
         replay.log.add(input_fault(name, value)) if nonfinite(value) else NOWHERE
         for name, value in zip(subject.names, subject.arguments, strict=True)

@@ -11,7 +11,7 @@ counts in the end: a -∞ that masks a softmax harms nobody.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,14 +61,18 @@ class Frame:
 class Replay:
     """Runs programs and notes what makes values not finite.
 
+    Args:
+      between: called between two operations; what it raises ends the replay.
+
     Attributes:
       log: what was seen.
       operations: how many operations ran one by one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, between: Callable[[], None] | None = None) -> None:
         self.log = Log()
         self.operations = 0
+        self._between = between
 
     def run(
         self,
@@ -101,6 +105,8 @@ class Replay:
             a for a, ends in zip(program.outputs, enough or (), strict=False) if ends and isinstance(a, int)
         }
         for number, operation in enumerate(program.operations):
+            if self._between is not None:
+                self._between()
             self._run_operation(frame, number)
             ended = final.intersection(operation.outs) and final.intersection(frame.origins)
             if ended and self.log.is_settled(NOWHERE.union(*(frame.origins[place] for place in ended))):

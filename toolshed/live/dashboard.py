@@ -12,10 +12,12 @@ from typing import Any
 import anywidget
 import traitlets
 
-from toolshed.live import scene
+from toolshed.live import autopsies, scene
 from toolshed.live.frames import pack
+from toolshed.live.heat import heats, pack_heats
 from toolshed.live.pace import Looks, Pace, listen
 from toolshed.live.panels import NAMES
+from toolshed.live.ridges import Ridges
 from toolshed.live.trouble import Trouble
 from toolshed.run import Run
 
@@ -23,6 +25,8 @@ ACTIONS = ("train", "pause", "resume", "step", "back", "stop", "save", "edit")
 """What a front end may ask a run for."""
 ANSWER = 40_000
 """Columns of all lines together in an answer to a front end that zooms."""
+MAPS_EVERY = 0.5
+"""Seconds between two updates of what is watched, at least."""
 GONE = "This run is not in the kernel any more; these are its last values."
 
 _STATIC = Path(__file__).parent / "static"
@@ -48,6 +52,8 @@ class Dashboard(anywidget.AnyWidget):
     overview = traitlets.Bytes().tag(sync=True)
     head = traitlets.Dict().tag(sync=True)
     marks = traitlets.List().tag(sync=True)
+    watched = traitlets.Bytes().tag(sync=True)
+    autopsy = traitlets.Dict().tag(sync=True)
     settings = traitlets.Dict().tag(sync=True)
 
     def __init__(self, run: Run):
@@ -56,9 +62,11 @@ class Dashboard(anywidget.AnyWidget):
         self._looks = Looks()
         self._shown = _Shown()
         self._trouble = Trouble("The dashboard")
+        self._ridges = Ridges(run, lambda answer: self.send(answer))
         self._update(run)
         self._pace = Pace(self._work)
         self.on_msg(self._hear)
+        self.observe(lambda change: self._pace.ask(), "settings")
         _let_messages_through(self.comm)
         self._unsubscribe = listen(run, self._pace)
 
@@ -84,14 +92,15 @@ class Dashboard(anywidget.AnyWidget):
             wait = self._shown.at + interval - time.monotonic()
             if wait > 0.01 and run.status in scene.BUSY:
                 return wait
-            self._update(run)
+            later = self._update(run)
             self._trouble.over()
+            return later
         except Exception as error:  # whatever it is, the run goes on
             self._fail(error)
         return None
 
-    def _update(self, run: Run) -> None:
-        """Sets what changed, in one message."""
+    def _update(self, run: Run) -> float | None:
+        """Sets what changed, in one message; gives back in how many seconds more is due, or None."""
         shown, history, events = self._shown, run.history, run.events
         head = {**scene.head(run), "problem": self._trouble.text}
         with self.hold_sync():
@@ -101,12 +110,30 @@ class Dashboard(anywidget.AnyWidget):
                 shown.version = whole.version
             if (len(events), history.branch) != shown.events:
                 self.marks = scene.marks(events, history)
+                self.autopsy = autopsies.newest(events)
                 shown.events = (len(events), history.branch)
+            later = self._update_maps(run)
             self.head = head
         if shown.missed:  # a trait that did not change is not sent by itself
             shown.missed = False
-            self.send_state(["overview", "marks", "head"])
+            self.send_state(["overview", "marks", "head", "watched", "autopsy"])
         shown.at = time.monotonic()
+        return later
+
+    def _update_maps(self, run: Run) -> float | None:
+        """Sets the maps of what is watched if they changed; in how many seconds to try again, or None."""
+        shown, watched, chosen = self._shown, run.watched, self.settings.get("watched")
+        seen = [(one.pattern, one.every, one.statistics, one.version) for one in watched.values()]
+        state = (seen, repr(chosen), run.history.branch)
+        if state == shown.maps:
+            return None
+        wait = shown.maps_at + MAPS_EVERY - time.monotonic()
+        if wait > 0 and repr(chosen) == shown.maps[1]:
+            return wait
+        maps = heats(watched, self.settings)
+        self.watched = pack_heats(maps, len(watched) - len(maps))
+        shown.maps, shown.maps_at = state, time.monotonic()
+        return None
 
     def _fail(self, error: Exception) -> None:
         """Says once that the view failed; after several failures in a row it stops."""
@@ -130,6 +157,10 @@ class Dashboard(anywidget.AnyWidget):
                 self._look(str(message["view"]), bool(message["visible"]), message["version"])
             elif kind == "window":
                 self._answer(run, message)
+            elif kind == "maps":
+                self._answer_maps(run, message)
+            elif kind == "ridges":
+                self._ridges.ask(message)
             elif kind == "request" and message["action"] in ACTIONS:
                 run.request(message["action"], **message["arguments"])
         except Exception as error:
@@ -149,6 +180,12 @@ class Dashboard(anywidget.AnyWidget):
         frame = pack(scene.part(run.history, places, start, stop, columns))
         self.send({"kind": "window", "view": message["view"], "number": message["number"]}, [frame])
 
+    def _answer_maps(self, run: Run, message: dict[str, Any]) -> None:
+        """Sends the part of the maps that a front end looks at closely."""
+        part = (float(message["start"]), float(message["stop"]))
+        frame = pack_heats(heats(run.watched, self.settings, part=part), 0)
+        self.send({"kind": "maps", "view": message["view"], "number": message["number"]}, [frame])
+
 
 class _Shown:
     """What the front ends were told last."""
@@ -156,6 +193,8 @@ class _Shown:
     def __init__(self) -> None:
         self.version = -1
         self.events: tuple[int, str] = (-1, "")
+        self.maps: tuple[Any, str, str] = ([], "None", "")
+        self.maps_at = 0.0
         self.at = 0.0
         self.missed = False  # whether a front end has not got all of it
 

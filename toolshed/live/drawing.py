@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
+from toolshed.live.png import encode
 from toolshed.views.panels import printable
 
 Points = Float[np.ndarray, "n 2"]
@@ -44,7 +46,17 @@ class Text(NamedTuple):
     bold: bool = False
 
 
-Item = Line | Shape | Text
+class Bitmap(NamedTuple):
+    """Pixels, red, green and blue, laid over a part of the sheet; each keeps its sharp edges."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    pixels: UInt8[np.ndarray, "rows columns 3"]
+
+
+Item = Line | Shape | Text | Bitmap
 
 
 class Drawing(NamedTuple):
@@ -73,6 +85,11 @@ def _item(item: Item) -> str:
         if item.bold:
             style += ' font-weight="600"'
         return f'<text x="{item.x:g}" y="{item.y:g}" {style}>{escape(printable(item.text))}</text>'
+    if isinstance(item, Bitmap):
+        box = f'x="{item.x:g}" y="{item.y:g}" width="{item.width:g}" height="{item.height:g}"'
+        data = base64.b64encode(encode(item.pixels)).decode()
+        style = 'preserveAspectRatio="none" style="image-rendering:pixelated"'
+        return f'<image {box} {style} href="data:image/png;base64,{data}"/>'
     opacity = "" if item.opacity == 1 else f' opacity="{item.opacity:g}"'
     if isinstance(item, Shape):
         return f'<path d="{_path(item.points)}z" fill="{item.color}"{opacity}/>'

@@ -9,12 +9,13 @@ A frame is, little-endian: the length of its header as uint32, four bytes of not
 - ``high`` and ``mean``: float32[n] each; left out where the line is ``flat``: one value a column
 - ``bad``: uint32[k], offsets from the line's ``origin``: steps whose value is not finite
 
-``frontend/src/frames.js`` reads it.
+``frontend/src/frames.js`` reads it. Frames of other things begin alike: header, then arrays.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -53,10 +54,15 @@ def pack(scene: Scene) -> bytes:
         ],
         "lines": [header for header, _ in lines],
     }
+    return bind(header, [array for _, arrays in lines for array in arrays])
+
+
+def bind(header: dict[str, Any], arrays: Iterable[np.ndarray]) -> bytes:
+    """A frame: a header that JSON can hold, and arrays of four bytes a value."""
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
-    arrays = [array.tobytes() for _, arrays in lines for array in arrays]
-    return b"".join([np.array([len(text), 0], "<u4").tobytes(), text, *arrays])
+    lengths = np.array([len(text), 0], "<u4").tobytes()
+    return b"".join([lengths, text, *(array.tobytes() for array in arrays)])
 
 
 def _line(line: Line) -> tuple[dict[str, Any], list[np.ndarray]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
-from toolshed.live.drawing import Drawing, Item, Line, Shape, Text
+from toolshed.live.drawing import Bitmap, Drawing, Item, Line, Shape, Text
 from toolshed.live.glyphs import HEIGHT, write
+from toolshed.live.png import encode
 from toolshed.views.panels import printable
 
 FINE = 2
@@ -30,25 +29,11 @@ def to_png(drawing: Drawing) -> bytes:
     return encode(np.round(255 * board.reshape(shape).mean(axis=(1, 3))).astype(np.uint8))
 
 
-def encode(pixels: UInt8[np.ndarray, "rows columns 3"]) -> bytes:
-    """Pixels, red, green and blue, as PNG."""
-    rows, columns, _ = pixels.shape
-    # Each row begins with its filter: 2, the difference to the row above, packs flat areas well.
-    above = np.concatenate([np.zeros_like(pixels[:1]), pixels[:-1]])
-    raw = np.full((rows, 1 + 3 * columns), 2, np.uint8)
-    raw[:, 1:] = (pixels - above).reshape(rows, -1)
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", zlib.compress(raw.tobytes(), 9)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in parts)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def _paint(board: Board, item: Item) -> None:
     if isinstance(item, Text):
         _paint_text(board, item)
+    elif isinstance(item, Bitmap):
+        _paint_bitmap(board, item)
     elif isinstance(item, Shape):
         _blend(board, *_inside(item.points * FINE, board.shape), item.color, item.opacity)
     else:
@@ -102,6 +87,16 @@ def _inside(points: Points, shape: Any) -> tuple[Dots, int, int]:
         first = np.clip(np.ceil(rows - 0.5), top, bottom).astype(int) - top
         crossed[first, columns - left] += 1
     return np.cumsum(crossed, axis=0)[:-1] % 2 == 1, left, top
+
+
+def _paint_bitmap(board: Board, item: Bitmap) -> None:
+    left, top = round(item.x * FINE), round(item.y * FINE)
+    part = board[top : top + round(item.height * FINE), left : left + round(item.width * FINE)]
+    rows, columns = (
+        np.arange(size) * count // max(size, 1)
+        for size, count in zip(part.shape[:2], item.pixels.shape[:2], strict=True)
+    )
+    part[:] = item.pixels[rows[:, None], columns] / 255
 
 
 def _paint_text(board: Board, text: Text) -> None:

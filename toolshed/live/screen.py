@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from toolshed.live import autopsies
 from toolshed.live.sparklines import Curve, Row, Signs, extent, sparkline
 from toolshed.run import History
 from toolshed.views import format_bytes
@@ -11,12 +12,15 @@ from toolshed.views.panels import Panel, arrange, in_order, printable, short, sp
 
 MARKS = ("edited", "model_edited", "branched", "interrupted", "error")
 """Events that are drawn into the curves."""
-NEWS = (*MARKS, "moved", "saved", "nonfinite", "note")
+NEWS = (*MARKS, "moved", "saved", "nonfinite", "autopsy", "note")
 """Events that are told in words."""
 LABEL = 8
 """Characters to the left of a curve, where its lowest and highest value stand."""
 PANEL = 44
 """The smallest width of a panel beside others."""
+
+AUTOPSY = 4
+"""Lines of an autopsy below its first."""
 
 _PLAIN = {"→": "->", "·": "|", "×": "x", "…": "...", "−": "-", "–": "-", "’": "'", "‘": "'"}
 
@@ -31,7 +35,7 @@ def frame(run: Any, width: int, height: int, signs: Signs) -> list[Row]:
     """
     rows = _header(run, width, signs)
     names = in_order(run.history.names)
-    news = _news(run, 2)
+    news = [*_autopsy(run), *_news(run, 2)]
     room = height - 1 - len(rows) - len(news)
     rows += _panels(run, arrange(names), width, room, signs)
     return [_cut(row, width) for row in [*rows, *news][: max(1, height - 1)]]
@@ -134,6 +138,16 @@ def _as_many(facts: list[str], width: int, signs: Signs) -> str:
     while len(facts) > 1 and _cells(signs.dot.join(facts)) > width:
         facts = facts[:-1]
     return signs.dot.join(facts)
+
+
+def _autopsy(run: Any) -> list[Row]:
+    """What is known of the value that stopped the run, while it rests there."""
+    found = autopsies.newest(run.events) if run.progress.status == "failed" else {}
+    if not found:
+        return []
+    lines = [f"  {label:8} {printable(text, 200)}" for label, text in found["lines"][:AUTOPSY]]
+    title = f"autopsy of step {found['step']:,}: {found['headline']}"
+    return [[(printable(title, 200), "odd")], *([(line, "")] for line in lines)]
 
 
 def _news(run: Any, most: int) -> list[Row]:

@@ -10,8 +10,10 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from toolshed.live import scene
+from toolshed.live import autopsies, scene
 from toolshed.live.drawing import to_svg
+from toolshed.live.heat import heats
+from toolshed.live.heat_picture import CELLS, ROWS
 from toolshed.live.pace import Pace, listen
 from toolshed.live.picture import COLUMNS, WIDTH, describe, draw
 from toolshed.live.raster import to_png
@@ -45,7 +47,9 @@ def make_bundle(run: Run, key: str, settings: Mapping[str, Any], *, final: bool 
     """
     history = run.history
     head, whole = scene.head(run), scene.whole(history, columns=COLUMNS)
-    drawing = draw(head, whole, scene.marks(run.events, history), settings)
+    maps = heats(run.watched, settings, rows=ROWS, cells=CELLS)
+    told = autopsies.newest(run.events) if head["status"] == "failed" else None
+    drawing = draw(head, whole, scene.marks(run.events, history), settings, maps=maps, autopsy=told)
     words = describe(head, whole)
     image = base64.b64encode(to_svg(drawing).encode("utf-8", "replace")).decode()
     source = f'src="data:image/svg+xml;base64,{image}"'

@@ -25,8 +25,6 @@ from toolshed.structs import STATIC, struct
 class _Metadata(dict[Any, Any]):
     """A variable's metadata, as part of a skeleton's type: comparable also where it holds arrays."""
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, dict) or self.keys() != other.keys():
             return False

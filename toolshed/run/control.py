@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from toolshed.errors import NonFiniteError, RunError
+from toolshed.insight import Autopsy
 from toolshed.latch import Latch
 from toolshed.run import place
 from toolshed.run.engine import Engine
 from toolshed.run.events import one_line
 from toolshed.run.finite import last_finite
+from toolshed.run.inquest import Inquest
 from toolshed.run.serial import Serial, wait_whatever_comes
-from toolshed.run.training import Ending, Training, failure
+from toolshed.run.training import Ending, Keeps, Training, failure
 from toolshed.run.until import Condition
 from toolshed.training.watches import Watch
-
-
-class Keeps(Protocol):
-    """What saves states. Its methods are called in the run's thread, and raise nothing."""
-
-    def at_start(self) -> None:
-        """A training is about to begin."""
-
-    def after_step(self) -> None:
-        """A step is done, and what its window asked for."""
-
-    def at_rest(self) -> None:
-        """A training has ended, or somebody changed the state by hand."""
 
 
 class Control:
@@ -62,6 +52,7 @@ class Control:
         self._conditions: tuple[Condition | None, Sequence[Watch]] = (None, ())
         self._error: BaseException | None = None
         self.to_blame: tuple[int, str] | None = None
+        self._inquest: Inquest | None = None  # into the step to blame
         engine.found = self._found_nonfinite
         engine.publisher.lost = self._lost_rows
 
@@ -158,9 +149,11 @@ class Control:
 
     def wish_stop(self) -> None:
         """Has the training stop after the step that is under way. Takes no lock."""
-        training = self.under_way
+        training, inquest = self.under_way, self._inquest
         if training is not None:
             training.wish = "stop"
+        if inquest is not None:
+            inquest.wanted = False
 
     def check_can_wait(self) -> None:
         """Checks that the end of a training can be waited for here.
@@ -172,7 +165,7 @@ class Control:
             raise RunError("The training cannot wait for its own end. Call run.wait() from a cell.")
 
     def wait(self) -> None:
-        """Returns when no training is under way.
+        """Returns when no training is under way, and no autopsy of what stopped it.
 
         Raises:
           Exception: what stopped the training, once.
@@ -182,10 +175,22 @@ class Control:
         if training is not None:
             self.check_can_wait()
             self._wait_until(training.over)
+        found = self.autopsy() if isinstance(self._error, NonFiniteError) else None
         self._engine.publisher.finish(told=True)
         error, self._error = self._error, None
         if error is not None:
+            if found is not None:
+                error.add_note(repr(found))
             raise error
+
+    def autopsy(self) -> Autopsy | None:
+        """What was found out about the step to blame, once it is; None where the search was given up."""
+        inquest = self._inquest
+        if inquest is None:
+            return None
+        if not self._serial.is_here():
+            self._wait_until(inquest.over)
+        return inquest.found
 
     def _train(self, training: Training) -> None:
         self._training = training  # Ctrl-C may have kept `begin` from it
@@ -198,8 +203,7 @@ class Control:
                 self._engine.publisher.finish()  # the last rows may hold a loss that is not finite
                 if ending.error is None and training.lost is not None:
                     ending = failure(self._engine, training.lost)
-                if isinstance(self._error, NonFiniteError):
-                    self._back_to_finite(self._error)
+                went_back = isinstance(self._error, NonFiniteError) and self._back_to_finite(self._error)
                 if ending.error is not None and place.is_watched():
                     traceback.print_exception(ending.error)
                 with self._changing:
@@ -208,6 +212,8 @@ class Control:
                     self._end(ending)
                     if self.keeps is not None:
                         self.keeps.at_rest()
+                    if went_back:
+                        self._begin_inquest()
                     training.over.set()
                     return
         finally:
@@ -242,18 +248,22 @@ class Control:
         branch = publisher.history.branch
         publisher.event("nonfinite", step, branch, words, name="train/loss", value=str(loss))
 
-    def _back_to_finite(self, error: NonFiniteError) -> None:
-        """Goes back to before the step that brought a value that is not finite, where the data allows."""
+    def _back_to_finite(self, error: NonFiniteError) -> bool:
+        """Goes back to before the step that brought a value that is not finite, where the data allows.
+
+        Returns:
+          Whether it did.
+        """
         engine, step = self._engine, error.step
         if step is None or not engine.feed.goes_back:
-            return
+            return False
         try:
             branch, good = engine.timeline.current, last_finite(engine, step)
             engine.goto(good)
         except Exception as problem:
             engine.tell("note", f"could not go back to a finite state: {one_line(problem)}")
-            return
-        self.to_blame = (good + 1, branch)
+            return False
+        self.to_blame, self._inquest = (good + 1, branch), None
         what = "" if good + 1 == step else f" It comes from step {good + 1:,}, whose update is not finite."
         self._error = NonFiniteError(
             f"{str(error).split('. ')[0]}.{what} The run went back to step {good:,}. run.autopsy() tells"
@@ -261,6 +271,21 @@ class Control:
             " Run(check_finite=False) trains on.",
             step=good + 1,
         )
+        return True
+
+    def _begin_inquest(self) -> None:
+        """Has the step to blame looked into, after all that was asked for before."""
+        assert self.to_blame is not None
+        inquest = Inquest(
+            self._engine,
+            self.to_blame[1],
+            serve=self._serial.serve,
+            is_waiting=self._serial.has_jobs,
+            rests=lambda: self.status == "failed",
+        )
+        with contextlib.suppress(RuntimeError):  # the interpreter is about to end
+            self._serial.put(inquest.run)
+            self._inquest = inquest
 
     def _lost_rows(self, error: Exception) -> None:
         """The device failed in a step. Called on the publishing thread."""

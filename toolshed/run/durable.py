@@ -211,7 +211,7 @@ class Durable:
             "step": engine.step,
             "goal": control.goal,
             "conditions": control.has_conditions,
-            "elapsed": engine.elapsed,
+            "elapsed": engine.clock.elapsed,
             "began": self._began,
             "edits": {part.name: [list(edit) for edit in (*part.edits, *part.again)] for part in segments},
             "seen": time.time(),

@@ -95,8 +95,8 @@ def _replaced(node: Any, values: Mapping[str, Any]) -> Any:
     parts = [_replaced(part, values) for part in node]
     if not is_injected(node):
         return type(node)(*parts) if hasattr(node, "_fields") else type(node)(parts)
-    held = {name: values.get(name, old) for name, old in node.hyperparams.items()}  # type: ignore[attr-defined]
-    return type(node)(*parts)._replace(hyperparams=held)  # type: ignore[attr-defined]
+    held = {name: values.get(name, old) for name, old in node.hyperparams.items()}
+    return type(node)(*parts)._replace(hyperparams=held)
 
 
 def _scheduled(opt_state: Any) -> set[str]:

@@ -5,32 +5,28 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-
-import jax
-import numpy as np
 
 from toolshed.errors import ReplayWarning, RunError, StateError
 from toolshed.paths import describe
+from toolshed.run.clock import Clock
 from toolshed.run.edits import ModelChange, change_model, editable, set_values
-from toolshed.run.events import one_line, plain
-from toolshed.run.feed import Feed, examples_in
+from toolshed.run.events import plain
+from toolshed.run.feed import Feed
+from toolshed.run.gathering import Gathering
 from toolshed.run.leaf_history import LeafHistory
+from toolshed.run.looks import Looks
 from toolshed.run.parts import check_name
-from toolshed.run.publisher import OWN_NAMES, Pace, Publisher
-from toolshed.run.recording import recording_for
-from toolshed.run.replay import first_difference, first_leaf, is_whole
-from toolshed.run.timeline import Edit, Kept, Segment, Snapshot, Timeline, size_of
+from toolshed.run.programs import Programs
+from toolshed.run.publisher import Publisher
+from toolshed.run.replay import Replay, is_whole
+from toolshed.run.timeline import Edit, Segment, Snapshot, Timeline, size_of
 from toolshed.run.watch import LeafWatch
 from toolshed.state import TrainState
-from toolshed.training import Context, Trainer, TrainStep
-from toolshed.training.stepper import Stepper, at_once
-from toolshed.training.tape import Tape, read_block
+from toolshed.training import Context, Trainer
+from toolshed.training.stepper import Stepper
 
-_FLUSH_EVERY = 0.1  # seconds between two times that rows are handed over
-_SNAPSHOT_EVERY = 1.0  # seconds between two snapshots, where no number of steps was given
-_SNAPSHOT_WAIT = 10.0  # seconds between two snapshots at the most
 _FEW = 4  # snapshots must fit into the budget that often for any to be taken by time
 
 
@@ -52,13 +48,13 @@ class Engine:
 
     Attributes:
       step: number of steps done.
-      elapsed: seconds of training.
       hyperparameters: what can be set, with the values that were last read, and the step of then.
       within: what it is in the middle of, in words; empty between two steps.
-      quick: the program of most steps.
+      clock: the time that training takes.
+      programs: make its steps.
+      looks: looks at them.
       halts: set by any thread to have what is made again, or by hand, end after the present step.
       save_every: in every how many steps somebody may look at the state; 0 for whenever.
-      watches: what looks at steps, by pattern.
       turned: called when the state or its branch is another one, that did not come from a step.
     """
 
@@ -81,29 +77,23 @@ class Engine:
         length = self.feed.length
         self.window = window or (length if length and length >= 20 else 100)
         self.step = int(state.step)
-        self.elapsed = 0.0
         self.hyperparameters: tuple[dict[str, float], int] = {}, self.step
         self.within = ""
         self.halts = False
         self._snapshot_every = snapshot_every
-        self._recording = recording_for(state, norms_every=norms_every)
-        self._norms_every = self._recording.norms_every
-        self._measuring = trainer.build_step(fields=(), donate=True, record=self._recording.scalars)
-        self.quick = trainer.build_step(fields=(), donate=True, record=self._recording.between)
-        self._careful = trainer.build_step()
-        self._tape = self.quick.tape()
+        self.programs = Programs(trainer, state, window=self.window, norms_every=norms_every)
+        self.looks = Looks(self.programs, publisher, self.tell)
+        self._replays = Replay(self.programs, self.feed)
+        self._tape = self.programs.tape()
+        self._gathering = Gathering(trainer, publisher, self.window)
+        self.clock = Clock(self.step)
         self._stepper = Stepper(state)
         first = Snapshot(self.step, state, self.feed.position, 0, True, size_of(state))
         self.timeline = Timeline(first, device_budget=device_budget, host_budget=host_budget)
-        self.watches: dict[str, LeafWatch] = {}  # never changed, only replaced
         self.found: Callable[[int, float], None] = lambda step, loss: None
         self.turned: Callable[[], None] = lambda: None
         self.save_every = 0
         self._batch: Any = None  # the last one: tells how many examples there are in a step
-        self._examples, self._counted = 0, self.step
-        self._next_flush = self._next_snapshot = 0.0
-        self._started = 0.0
-        self._together = 1  # steps in a call, at the most; set by how long they take
         self.read_hyperparameters()
 
     # --- the state ----------------------------------------------------------------------------------
@@ -124,9 +114,7 @@ class Engine:
     @property
     def own_names(self) -> frozenset[str]:
         """The names of the values that are written here."""
-        metrics = [] if self.trainer.metrics is None else self.trainer.metrics.names
-        gathered = [f"{split}/{name}" for split in ("train", "eval") for name in ("loss", *metrics)]
-        return frozenset((*self._recording.names, *gathered, *OWN_NAMES))
+        return self._gathering.names.union(self.programs.recording.names)
 
     def check_halt(self) -> None:
         """Raises if somebody wants no more steps."""
@@ -151,11 +139,10 @@ class Engine:
         self._edit_again(here)
         self.within = "reading its data"
         try:
-            batches = self.feed.take_some(self._at_once(self._together, self.step, goal))
+            batches = self.feed.take_some(self._at_once(self.clock.together, self.step, goal))
             self.within = "a step"
-            self._look(batches[0])
             try:
-                self.make(self._stepper, self.step, batches, self._tape)
+                self.looks.make(self._stepper, self.step, batches, self._tape)
             except BaseException:
                 self.feed.give_back()
                 raise
@@ -167,57 +154,28 @@ class Engine:
         if self._snapshot_every and self.step % self._snapshot_every == 0:
             self.take_snapshot()
 
+    def _at_once(self, most: int, number: int, goal: int | None) -> int:
+        """How many steps to make in one call: nothing that is due between two of them may be missed."""
+        if most == 1:
+            return 1
+        rhythms = [self._snapshot_every, self.save_every, *(w.every for w in self.looks.watches.values())]
+        due = [number + every - number % every for every in rhythms if every]
+        due += [edit.step for edit in self.timeline.here.again if edit.step > number]
+        return self.programs.at_once(
+            most, number, min([*due, *([] if goal is None else [goal])], default=None)
+        )
+
     def watch(self, watch: LeafWatch) -> LeafHistory:
         """Begins a watch, in place of one of the same pattern."""
         with self._inside("reading its data"):
             batch = self.feed.take()
             self.feed.give_back()
-        history = watch.begin(self._stepper.state, batch, self.publisher)
-        self.watches = {**self.watches, watch.pattern: watch}
-        return history
+        return self.looks.begin(watch, self._stepper.state, batch)
 
     def unwatch(self, pattern: str) -> None:
-        """Ends a watch.
-
-        Raises:
-          RunError: there is none of this pattern.
-        """
-        if pattern not in self.watches:
-            raise RunError(f"Nothing watches {pattern!r}; watched are {', '.join(self.watches) or 'none'}.")
+        """Ends a watch; what it saw is written down."""
         self.flush()
-        self.watches = {name: one for name, one in self.watches.items() if name != pattern}
-
-    def _look(self, batch: Any) -> None:
-        """Lets the watches look at the step that is about to be made. One that fails is left out."""
-        for pattern, watch in self.watches.items():
-            if self.step % watch.every == 0:
-                try:
-                    watch.look(self._stepper.state, self.step, batch)
-                except Exception as error:
-                    self.watches = {name: one for name, one in self.watches.items() if name != pattern}
-                    self.tell("note", f"{pattern} is watched no more: {one_line(error)}")
-
-    def _at_once(self, most: int, number: int, goal: int | None) -> int:
-        """How many steps can be made in one call from a step on, for one program has to make them all."""
-        if most == 1:
-            return 1
-        rhythms = [self.window, self._snapshot_every or self.window, self.save_every or self.window]
-        if self._measuring is not self.quick:
-            if number % self._norms_every == 0:
-                return 1
-            rhythms.append(self._norms_every)
-        rhythms += [watch.every for watch in self.watches.values()]
-        room = [every - number % every for every in rhythms]
-        room += [edit.step - number for edit in self.timeline.here.again if edit.step > number]
-        return min(most, *room, *([] if goal is None else [goal - number]))
-
-    def make(self, stepper: Stepper, number: int, batches: Sequence[Any], tape: Tape) -> None:
-        """The steps from a number on, one for each batch, from any state."""
-        stepper(self._step_for(number), batches, tape, anew=number % self.window == 0)
-
-    def _step_for(self, number: int) -> TrainStep:
-        """The program that makes a step; it follows from the step's number alone."""
-        return self.quick if number % self._norms_every else self._measuring
+        self.looks.end(pattern)
 
     def step_by_hand(self) -> Context:
         """One step, with everything that it knew."""
@@ -231,7 +189,7 @@ class Engine:
             self.feed.give_back()
             if self.step % self.window == 0:
                 before = before.reset_metrics()
-            context = self._careful.observe(before, batch)
+            context = self.programs.careful.observe(before, batch)
         self.advance(self.step + 1)
         return context
 
@@ -246,52 +204,34 @@ class Engine:
 
     def begin_training(self) -> None:
         """Starts the clock."""
-        self._started = time.monotonic()
-        self._counted = self.step
-        self.publisher.begin(Pace(self.step, self._examples, self.elapsed))
-        self._next_flush = self._started
-        self._next_snapshot = self._started + _SNAPSHOT_EVERY
+        self.publisher.begin(self.clock.start(self.step))
 
     def tick(self) -> None:
         """Hands rows over and takes a snapshot, each when it is time."""
-        now = time.monotonic()
-        if now < self._next_flush:
+        if not self.clock.rings():
             return
-        self._next_flush = now + _FLUSH_EVERY
-        self._together = at_once(self._stepper.most, self.step - self._counted, now - self._started)
-        self.elapsed += now - self._started
-        self._started = now
-        self.flush()
         self._tell_pace()
-        if now >= self._next_snapshot and self._snapshot_every is None:
-            self._snapshot_by_time()
-
-    def _snapshot_by_time(self) -> None:
-        """A snapshot, and when the next one is due: the copying shall take a hundredth of the time."""
-        start = time.monotonic()
-        if _FEW * size_of(self._stepper.state) <= self.timeline.device_budget:
-            self.take_snapshot()
-        cost = time.monotonic() - start
-        self._next_snapshot = start + min(max(_SNAPSHOT_EVERY, 100 * cost), _SNAPSHOT_WAIT)
+        if self._snapshot_every is None and self.clock.wants_snapshot():
+            start = time.monotonic()
+            if _FEW * size_of(self._stepper.state) <= self.timeline.device_budget:
+                self.take_snapshot()
+            self.clock.snapshot_took(time.monotonic() - start)
 
     def end_training(self) -> None:
         """Stops the clock and hands over what is left."""
-        self.elapsed += time.monotonic() - self._started
-        self.flush()
         self._tell_pace()
 
     def _tell_pace(self) -> None:
-        self._examples += (self.step - self._counted) * examples_in(self._batch)
-        self._counted = self.step
-        self.publisher.pace(Pace(self.step, self._examples, self.elapsed))
+        pace = self.clock.look(self.step, self._batch, self._stepper.most)
+        self.flush()
+        self.publisher.pace(pace)
 
     def flush(self) -> None:
         """Hands the rows that were recorded over to the publisher."""
         blocks = self._tape.hand_over()
         if blocks:
-            self.publisher.rows(blocks, self._recording, self.found)
-        for watch in self.watches.values():
-            watch.hand_over(self.timeline.current, self.publisher)
+            self.publisher.rows(blocks, self.programs.recording, self.found)
+        self.looks.hand_over(self.timeline.current)
 
     def take_snapshot(self, *, pinned: bool = False, given: bool = False) -> None:
         """Keeps the present state in the timeline."""
@@ -301,30 +241,21 @@ class Engine:
 
     def end_window(self) -> None:
         """Hands the metrics over, if a window ends here."""
-        if self.step % self.window:
-            return
-        metrics = self._stepper.state.metrics
-        if metrics is not None:
-            kept = metrics.with_states(jax.tree.map(lambda leaf: leaf.copy(), metrics.states))
-            self.publisher.values(self.step, lambda: _named("train", kept.compute()))
+        if self.step % self.window == 0:  # to ask a packed state for its values takes longer than this
+            self._gathering.end(self.step, self._stepper.state)
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """Loss and metrics of the present state on other data. Waits for the device."""
         start = time.monotonic()
         with self._inside("an evaluation"):
-            values = _named("eval", self.trainer.evaluate(self._stepper.state, data))
-        self._started += time.monotonic() - start  # its time is not that of the steps
-        self.publisher.values(self.step, lambda: values, kind="evaluated")
+            values = self._gathering.evaluate(self.step, self._stepper.state, data)
+        self.clock.leave_out(start)
         return values
 
     def window_values(self) -> dict[str, float]:
         """The mean loss and the metrics of the window that ends here. Waits for the device."""
         self.flush()
-        self.publisher.finish()
-        series = self.publisher.history.series("train/loss")
-        recent = series.values[series.steps > self.step - self.window]
-        values = {"train/loss": float(np.mean(recent))} if len(recent) else {}
-        return values | _named("train", self._stepper.state.compute_metrics())
+        return self._gathering.values(self.step, self._stepper.state)
 
     def replace(self, state: TrainState, *, pinned: bool = False) -> None:
         """Goes on from another state at the same step, as a watch may ask for.
@@ -354,7 +285,7 @@ class Engine:
         except BaseException:
             self.feed.restore(position)
             raise
-        self.step = self._counted = step
+        self.step = self.clock.counted = step
         self.timeline.current = part.name
         self.publisher.switch(part.name)
         self.read_hyperparameters()
@@ -363,7 +294,7 @@ class Engine:
 
     def explain(self, step: int, branch: str | None = None) -> Context:
         """Everything that the step which led to ``step`` knew. Moves nothing."""
-        return self.look_at(step, branch, self._careful.observe)
+        return self.look_at(step, branch, self.programs.careful.observe)
 
     def look_at(self, step: int, branch: str | None, look: Callable[[TrainState, Any], Any]) -> Any:
         """``look(state, batch)`` of the step which led to ``step``. Moves nothing."""
@@ -393,7 +324,7 @@ class Engine:
                 yield
         finally:
             self.feed.restore(position)
-            self._started += time.monotonic() - start  # its time is not that of the steps
+            self.clock.leave_out(start)
 
     def fork(self, name: str | None) -> str:
         """Begins a branch here, and gives its name."""
@@ -418,66 +349,20 @@ class Engine:
     def _replay(self, part: Segment, step: int) -> Stepper:
         """The state at a step, made again from the snapshot before it; the feed stands behind it."""
         snapshot = self.timeline.nearest(part, step)
-        tape = self.quick.tape()
+        tape = self.programs.tape()
         stepper = None
-        for _, stepper in self._again(part, snapshot, step, tape):  # noqa: B007
+        for _, stepper in self._replays.states(part, snapshot, step, tape):  # noqa: B007
             self.check_halt()
         assert stepper is not None
         blocks = tape.hand_over()
         if blocks:
-            self._compare(part, blocks, snapshot, step)
+            self.publisher.finish()
+            known = self.publisher.history.series("train/loss", part.name)
+            text = self._replays.difference(known, blocks, part, snapshot, step)
+            if text is not None:
+                self.tell("note", text)
+                warnings.warn(text, ReplayWarning, stacklevel=2)
         return stepper
-
-    def _make_again(self, part: Segment, snapshot: Snapshot | Kept, step: int, tape: Tape) -> Stepper:
-        *_, (_, last) = self._again(part, snapshot, step, tape)
-        return last
-
-    def _again(
-        self, part: Segment, snapshot: Snapshot | Kept, step: int, tape: Tape, *, one_by_one: bool = False
-    ) -> Iterator[tuple[int, Stepper]]:
-        """The states from a snapshot to a step, one after another, and their steps; the feed moves along."""
-        stepper = Stepper(snapshot.on_device)
-        self.feed.restore(snapshot.position)
-        edits = part.edits[snapshot.edits :]
-        number = snapshot.step
-        while True:
-            for edit in edits:
-                if edit.step == number:
-                    stepper = Stepper(set_values(stepper.state, edit.values))
-            yield number, stepper
-            if number == step:
-                return
-            end = min([step, *(edit.step for edit in edits if edit.step > number)])
-            batches = self.feed.take_some(self._at_once(1 if one_by_one else stepper.most, number, end))
-            self.make(stepper, number, batches, tape)
-            number += len(batches)
-
-    def _compare(self, part: Segment, blocks: list[Any], snapshot: Snapshot | Kept, step: int) -> None:
-        """Says so if the steps that were made again had other losses than the first time."""
-        self.publisher.finish()
-        known = self.publisher.history.series("train/loss", part.name)
-        found = first_difference(known, map(read_block, blocks))
-        if found is None:
-            return
-        where = self._where_it_differs(part, snapshot, step)
-        text = (
-            f"Step {found.step:,} came out differently when it was made again from step {snapshot.step:,}:"
-            f" its loss was {found.before}, now it is {found.now}.{where}"
-            " The device's kernels may not be deterministic, or the data not the same."
-        )
-        self.tell("note", text)
-        warnings.warn(text, ReplayWarning, stacklevel=2)
-
-    def _where_it_differs(self, part: Segment, snapshot: Snapshot | Kept, step: int) -> str:
-        """The first leaf that differs from what was kept, where a later snapshot tells."""
-        later = [other for other in part.snapshots if other.step > step and other.edits == snapshot.edits]
-        if not later or later[0].pinned or later[0].given:
-            return ""
-        position = self.feed.position
-        stepper = self._make_again(part, snapshot, later[0].step, self.quick.tape())
-        self.feed.restore(position)
-        path = first_leaf(later[0].state, stepper.state)
-        return "" if path is None else f" By step {later[0].step:,} the first leaf that differs is {path}."
 
     def recover(self) -> None:
         """Sees to it that there is a whole state, also where the device failed and took it with it.
@@ -490,33 +375,21 @@ class Engine:
         part = self.timeline.here
         part.snapshots = [kept for kept in part.snapshots if is_whole(lambda kept=kept: kept.state)]
         snapshot = self.timeline.newest(part, self.step)
-        done, tape = snapshot.step, self.quick.tape()
+        done, tape = snapshot.step, self.programs.tape()
         if self.feed.goes_back:
             self.publisher.finish()  # what was recorded after the last values that are written may be lost
             written = max(part.start, self.publisher.last_step(part.name))
             earlier = self.timeline.newest(part, min(self.step, written))
             if self.timeline.lost_between(part, earlier, self.step) is None:
                 snapshot = earlier
-            done = self._last_whole(part, snapshot)
-            self._stepper = self._make_again(part, snapshot, done, tape)
+            done = self._replays.last_whole(part, snapshot, self.step)
+            self._stepper = self._replays.last(part, snapshot, done, tape)
         else:
             self._stepper = Stepper(snapshot.on_device)
-        self.step = self._counted = done
-        self._tape = self.quick.tape()
-        self.publisher.missing_rows(tape.take(), self._recording, self.found)
+        self.step = self.clock.counted = done
+        self._tape = self.programs.tape()
+        self.publisher.missing_rows(tape.take(), self.programs.recording, self.found)
         part.head = max(done, self.publisher.last_step(part.name))
-
-    def _last_whole(self, part: Segment, snapshot: Snapshot | Kept) -> int:
-        """The last step up to the present one whose state can be made."""
-        done = snapshot.step
-        try:
-            tape = self.quick.tape()
-            for number, stepper in self._again(part, snapshot, self.step, tape, one_by_one=True):
-                jax.block_until_ready(stepper.state)
-                done = number
-        except Exception:
-            pass
-        return done
 
     # --- edits --------------------------------------------------------------------------------------
 
@@ -555,7 +428,3 @@ class Engine:
         data = {name: list(getattr(change, name)) for name in change._fields}
         self.tell("model_edited", f"model changed: {change}", **data)
         return change
-
-
-def _named(split: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{split}/{name}": value for name, value in values.items()}

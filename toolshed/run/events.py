@@ -27,6 +27,7 @@ KINDS = (
     "branched",
     "saved",
     "nonfinite",
+    "autopsy",
     "interrupted",
     "error",
     "note",

@@ -133,10 +133,10 @@ def _one_by_one(engine: Engine, states: list[TrainState], batches: Iterable[Any]
     """The losses by the run's own programs; float32[futures, steps]."""
     losses, batches = [], list(batches)
     for state in states:
-        stepper, tape = Stepper(state), engine.quick.tape()
+        stepper, tape = Stepper(state), engine.programs.quick.tape()
         for number, batch in enumerate(batches, engine.step):
             engine.check_halt()
-            engine.make(stepper, number, [batch], tape)
+            engine.programs.make(stepper, number, [batch], tape)
         losses.append(tape.take().values[:, 0])
     return np.stack(losses)
 

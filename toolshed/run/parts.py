@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from toolshed.gradients import GradientStrategy, backprop
 from toolshed.metrics import Collection
 from toolshed.state import TrainState
 from toolshed.training import Trainer
+from toolshed.training.watches import Watch
 
 
 def parts_of(
@@ -85,3 +86,16 @@ def check_eval_data(data: Any) -> None:
             f"eval_data is read at the end of each window, and {type(data).__name__} can be read only once."
             " Pass something that can be iterated again: a list, toolshed.data.from_arrays or from_function."
         )
+
+
+def checked_watches(watch: Any) -> tuple[Watch, ...]:
+    """What `Run.train` was given as ``watch``, as a tuple.
+
+    Raises:
+      RunError: one is no function.
+    """
+    watches = tuple(watch) if isinstance(watch, Sequence) else (watch,)
+    for one in watches:
+        if not callable(one):
+            raise RunError(f"Expected a watch to be a function, got {paths.describe(one)}.")
+    return watches

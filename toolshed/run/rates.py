@@ -115,7 +115,7 @@ def lr_find(
             raise RunError("A run has its data and its state; pass neither, or pass run.trainer.")
         return source._aside(
             lambda engine: _sweep(
-                engine.quick, engine.state(), engine.feed.take, rates, name, engine.check_halt
+                engine.programs.quick, engine.state(), engine.feed.take, rates, name, engine.check_halt
             )
         )
     if not isinstance(source, Trainer):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from toolshed.paths import flatten
 from toolshed.run.timeline import size_of
@@ -97,7 +98,7 @@ def injected_in(opt_state: Any) -> list[Any]:
     return found
 
 
-def is_injected(node: Any) -> bool:
+def is_injected(node: Any) -> TypeGuard[optax.InjectStatefulHyperparamsState]:
     """Whether this is the state of `optax.inject_hyperparams`."""
     return isinstance(node, tuple) and isinstance(getattr(node, "hyperparams", None), dict)
 

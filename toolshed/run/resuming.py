@@ -50,7 +50,7 @@ def resume(run: Run, folder: Path, lock: Lock, content: Content, place: Place | 
     records = _records(content.events, place.branch, sum(len(edit.values) for edit in done))
     _cut_store(folder / DATABASE, content, place.branch, step, records)
     run._publisher.history, run._publisher.listeners.kept = history, events_of(records)
-    engine.elapsed = place.elapsed
+    engine.clock.elapsed = place.elapsed
     _lay_out(run, Repository(folder / folders.CHECKPOINTS), content, place, edits)
     engine.read_hyperparameters()
     durable = Durable(

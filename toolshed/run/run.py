@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from toolshed import paths
-from toolshed.checkpoints import Repository, Saving
+from toolshed.checkpoints import Saving
 from toolshed.checkpoints.labels import check_dict
 from toolshed.errors import RunError
 from toolshed.gradients import GradientStrategy, backprop
-from toolshed.insight import Autopsy, first_nonfinite
 from toolshed.metrics import Collection
 from toolshed.run import place
 from toolshed.run.buttons import press
@@ -23,38 +20,34 @@ from toolshed.run.control import Control
 from toolshed.run.durable import Durable, describe, new_folder
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
-from toolshed.run.events import Event, Listener
 from toolshed.run.following import Follower
-from toolshed.run.history import History
 from toolshed.run.leaf_history import LeafHistory
 from toolshed.run.logged import check_logged
 from toolshed.run.parts import (
     check_eval_data,
     check_name,
+    checked_watches,
     parts_of,
     whole_number,
     whole_number_or_none,
 )
-from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
+from toolshed.run.readable import Readable
 from toolshed.run.saves import check_every
 from toolshed.run.shown import show_in_notebook, shown_in_terminal
-from toolshed.run.timeline import Timeline
-from toolshed.run.training import start_watches
+from toolshed.run.training import start_watches, steps_by_hand
 from toolshed.run.until import Condition
 from toolshed.run.watch import LeafWatch
 from toolshed.sinks import Sink
 from toolshed.state import TrainState
-from toolshed.training import Context, Trainer
+from toolshed.training import Context
 from toolshed.training.watches import Watch
-from toolshed.views import View
-from toolshed.views.overlays import overlay
 
 _MEGABYTE = 2**20
 _numbers = iter(range(1, 1_000_000))
 
 
-class Run:
+class Run(Readable):
     """A training, live: the one thing that changes.
 
     It owns a state, the place in the data, the timeline and the history. A thread of its own moves them;
@@ -78,8 +71,8 @@ class Run:
       snapshot_every: steps between two snapshots; None for about one a second.
       snapshot_bytes: memory for snapshots on the device. On an accelerator older ones move to the host, up
         to four times as many; then they are thinned out.
-      check_finite: whether to stop when a loss is NaN or infinite, and to go back to the last state before
-        with no such value.
+      check_finite: whether to stop when a loss is NaN or infinite, to go back to the last state before with
+        no such value, and to find out which operation made it; see `autopsy`.
       store: a directory in which the run gets one of its own, where every value and event is written to
         while it goes on, and checkpoints are kept; `toolshed.attach` goes on from there. None for nowhere.
       checkpoint_every: steps (or a `datetime.timedelta`) between two checkpoints; None for about one a
@@ -146,131 +139,14 @@ class Run:
         self._eval_data = eval_data
         self._control = Control(self._engine, self.name, eval_data, check_finite=check_finite)
         weakref.finalize(self, self._control.wish_stop).atexit = False
-        self._context: tuple[int, str, Context] | None = None
         made: dict[str, Any] = {}
         if folder is not None or sinks:
             options = {"norms_every": norms_every, "snapshot_every": snapshot_every}
             options |= {"snapshot_bytes": snapshot_bytes, "check_finite": check_finite}
             made = describe(self._engine, data, eval_data, seed, options) | {"config": config}
         self._followers = [Follower(sink, self.name, made, self._publisher) for sink in sinks]
-        self._durable: Durable | None = None
         if folder is not None:
             self._keep(Durable(self.name, self._engine, self._control, folder, made, every))
-
-    # --- what can be read at any time ---------------------------------------------------------------
-
-    @property
-    def trainer(self) -> Trainer:
-        """The optimiser, loss function and metrics."""
-        return self._engine.trainer
-
-    @property
-    def state(self) -> TrainState:
-        """The state after the last completed step, in memory of its own: it stays valid."""
-        return self._control.ask(self._engine.state)
-
-    @property
-    def context(self) -> Context:
-        """Everything that the last completed step knew.
-
-        Where that was not a step by hand, it is computed again; in the middle of training, too.
-
-        Raises:
-          RunError: no step was made yet.
-        """
-        return self._control.ask(self._last_context, moves=True)
-
-    @property
-    def history(self) -> History:
-        """All values so far, by name, step and branch."""
-        return self._publisher.history
-
-    @property
-    def timeline(self) -> Timeline:
-        """Branches and snapshots: to where one can go back, and how much memory that takes."""
-        return self._engine.timeline
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """What happened: edits, branches, evaluations, errors."""
-        return self._publisher.listeners.kept
-
-    @property
-    def data_position(self) -> Any:
-        """Where the next batch is, as `toolshed.data.Stream.state` gives it."""
-        return self._control.ask(lambda: self._engine.feed.position)
-
-    @property
-    def status(self) -> str:
-        """In a word: see `Progress`."""
-        training = self._control.under_way
-        return "evaluating" if training is not None and training.is_evaluating else self._control.status
-
-    @property
-    def hyperparameters(self) -> dict[str, float]:
-        """What `edit` can set, with the values that were last seen."""
-        read, step = self._engine.hyperparameters
-        values = dict(read)
-        recorded = self._last("optim/learning_rate")
-        if recorded is not None and "learning_rate" in values and step < recorded[0] <= self._engine.step:
-            values["learning_rate"] = recorded[1]  # a watch may have changed it
-        return values
-
-    @property
-    def progress(self) -> Progress:
-        """Where the run stands, in numbers. Waits for nothing."""
-        engine, publisher = self._engine, self._publisher
-        length = engine.feed.length
-        speed = publisher.steps_per_second
-        goal = self._control.goal
-        return Progress(
-            status=self.status,
-            message=self._message,
-            step=engine.step,
-            goal=goal,
-            epoch=engine.step / length if length else None,
-            elapsed=engine.elapsed,
-            remaining=(goal - engine.step) / speed
-            if goal is not None and engine.step < goal and speed
-            else None,
-            steps_per_second=speed,
-            examples_per_second=publisher.examples_per_second,
-            device_bytes=publisher.device_bytes,
-            device_limit=publisher.device_limit,
-            branch=engine.timeline.current,
-            snapshot_bytes=engine.timeline.nbytes,
-            snapshot_budget=engine.timeline.budget,
-        )
-
-    @property
-    def _message(self) -> str:
-        """What the run says of itself, and of its disk for as long as that fails."""
-        said, trouble = self._control.message, "" if self._durable is None else self._durable.problem
-        return trouble if said in trouble else f"{said} · {trouble}" if trouble else said
-
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Has ``listener(event)`` called with each event, on the publishing thread.
-
-        Returns:
-          A function that ends it. A listener that raises is shown once and called no more.
-        """
-        return self._publisher.listeners.add(listener)
-
-    def show(self, what: str = "params", **options: Any) -> View:
-        """The model's own tree with other values in the places of its parameters, and their statistics.
-
-        Args:
-          what: ``params``; ``grads`` or ``updates``, of the last step, with update ratios;
-            ``opt_state/mu`` and whatever else the optimiser keeps for each parameter; ``activations`` of
-            the last step's batch, with dead and saturated units.
-          **options: ``select`` and ``worst`` as in `toolshed.show`; ``layers``: whose outputs are
-            activations, as in `toolshed.insight.activations`.
-
-        Raises:
-          RunError: no step was made yet.
-          ToolshedError: there is nothing of that name, or it matches nothing.
-        """
-        return overlay(self.trainer, self.state, lambda: self.context, what, **options)
 
     # --- forwards -----------------------------------------------------------------------------------
 
@@ -284,7 +160,9 @@ class Run:
           Exception: what a loss function or the data raised; the steps before it are done.
         """
         n = whole_number("n", n, 1)
-        return self._control.ask_at_rest(lambda: self._steps_by_hand(n))
+        context = self._control.ask_at_rest(lambda: self._steps_by_hand(n))
+        self._publisher.finish()  # the history has its values
+        return context
 
     def train(
         self,
@@ -316,7 +194,7 @@ class Run:
                 "Training without an end would never return here, where nobody could stop it. Say for how"
                 " long: train(steps=…) or train(until=…)."
             )
-        watches = _checked_watches(watch)
+        watches = checked_watches(watch)
         if until is not None and not callable(until):
             raise RunError(
                 f"until is {paths.describe(until)}; expected a function of the step and the values, such as"
@@ -359,6 +237,9 @@ class Run:
     def wait(self) -> None:
         """Returns when no training is under way.
 
+        Where a value that is not finite stopped it, the autopsy is waited for, too, and is a note of the
+        error that is raised; Ctrl-C gives the autopsy up.
+
         Ctrl-C pauses the training after the step that is under way, and is raised then.
 
         Raises:
@@ -394,9 +275,11 @@ class Run:
         """Has statistics of many arrays recorded while the run trains, from the next step on.
 
         ``run.watch("grads/**")`` takes those of every gradient; `toolshed.views.figures.history_map` draws
-        them over time. The steps themselves change in no bit: what is watched is computed beside them,
-        gradients and updates with one more pass forward and back in each step that is looked at, which is
-        about 2 % of the time where that is one step in 50.
+        them over time. The steps themselves change in no bit. A step hands out what it
+        computed, where that leaves its own bits as they are, which the run finds out by trying: gradients of
+        large models then cost less than 2 % with ``every=10``. Elsewhere, and for models so small that several
+        steps are made in a call, gradients and updates are computed again beside the step, which takes about
+        as long as the step.
 
         Args:
           pattern: paths into a Context: ``grads/**``, ``updates/**/weights``, ``params/**``, ``interms/**``.
@@ -415,12 +298,6 @@ class Run:
     def unwatch(self, pattern: str) -> None:
         """Ends a watch; what it saw stays with whoever holds it."""
         self._control.ask(lambda: self._engine.unwatch(pattern))
-
-    @property
-    def watched(self) -> Mapping[str, LeafHistory]:
-        """What is being watched, by pattern."""
-        found = {name: watch.history for name, watch in self._engine.watches.items()}
-        return {name: history for name, history in found.items() if history is not None}
 
     # --- back and forth -----------------------------------------------------------------------------
 
@@ -450,37 +327,6 @@ class Run:
         """Begins a branch at the present step, and goes on there."""
         self._control.ask_at_rest(lambda: self._kept_after(lambda: self._engine.fork(name)))
 
-    def explain(self, step: int, branch: str | None = None) -> Context:
-        """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
-        step = whole_number("step", step, 1)
-        return self._control.ask(lambda: self._engine.explain(step, branch), moves=True)
-
-    def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
-        """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
-
-        Takes seconds, for the step is run operation by operation; a training in the background waits.
-        Moves nothing.
-
-        Args:
-          step: the one that led to this step; by default the one that the run stopped at and went back from.
-          branch: on the way to which branch; None for the present one.
-
-        Raises:
-          RunError: there is no such step, or none has stopped the run.
-        """
-        if step is None:
-            if self._control.to_blame is None:
-                raise RunError(
-                    "No value that is not finite has stopped this run. run.autopsy(step) looks into any step."
-                )
-            step, branch = self._control.to_blame
-        number = whole_number("step", step, 1)
-
-        def look(state: TrainState, batch: Any) -> Autopsy:
-            return first_nonfinite(self.trainer, state, batch)
-
-        return self._control.ask(lambda: self._engine.look_at(number, branch, look), moves=True)
-
     # --- edits --------------------------------------------------------------------------------------
 
     def edit(self, **values: float) -> None:
@@ -492,7 +338,12 @@ class Run:
         Raises:
           RunError: there is none of that name; the nearest ones are named.
         """
-        self._control.ask(lambda: self._edit(values), moves=True)
+
+        def change() -> None:
+            self._engine.edit(values)
+            self._control.say(None, self._control.message)
+
+        self._control.ask(change, moves=True)
 
     def edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         """Changes the model: ``fn(model)`` gives the new one. A training in the background is paused first.
@@ -506,25 +357,6 @@ class Run:
         return self._control.ask_at_rest(lambda: self._kept_after(lambda: self._engine.edit_model(fn)))
 
     # --- on the disk --------------------------------------------------------------------------------
-
-    @property
-    def can_save(self) -> bool:
-        """Whether the run has a store."""
-        return self._durable is not None and not self._durable.ended
-
-    @property
-    def folder(self) -> Path | None:
-        """The run's directory; None without a store."""
-        return self._durable.folder if self._durable is not None and self.can_save else None
-
-    @property
-    def checkpoints(self) -> Repository:
-        """The run's checkpoints.
-
-        Raises:
-          RunError: it has no store.
-        """
-        return self._stored.repository
 
     def save(self, tag: str | None = None, *, wait: bool = False) -> Saving:
         """Saves the present state as a checkpoint that stays; training goes on meanwhile.
@@ -544,17 +376,9 @@ class Run:
             saving.wait()
         return saving
 
-    @property
-    def _stored(self) -> Durable:
-        if self._durable is None or not self.can_save:
-            raise RunError("This run is kept nowhere. To have it kept, make it with Run(…, store='runs').")
-        return self._durable
-
     def _keep(self, durable: Durable) -> None:
         durable.begin()
         self._durable = self._control.keeps = durable
-
-    # --- buttons ------------------------------------------------------------------------------------
 
     def request(self, action: str, **arguments: Any) -> None:
         """What a button does: asks for an action by its name and returns at once; errors become events."""
@@ -563,37 +387,11 @@ class Run:
     # --- in the run's own thread --------------------------------------------------------------------
 
     def _steps_by_hand(self, n: int) -> Context:
-        engine, keeps = self._engine, self._control.keeps
-        if keeps is not None:
-            keeps.at_start()
-        try:
-            last = engine.step + n - 1
-            while engine.step < last:
-                engine.advance(last)
-                engine.end_window()
-                if keeps is not None:
-                    keeps.after_step()
-                engine.check_halt()
-            context = engine.step_by_hand()
-            engine.end_window()
-            if keeps is not None:
-                keeps.after_step()
-        except BaseException:
-            engine.recover()
-            raise
-        finally:
-            engine.flush()
-        self._context = (engine.step, engine.timeline.current, context)
+        context = steps_by_hand(self._engine, n, self._control.keeps)
+        self._context = (self._engine.step, self._engine.timeline.current, context)
         status = self._control.status
         self._control.say("paused" if status in ("ready", "finished", "stopped", "failed") else status)
         return context
-
-    def _last_context(self) -> Context:
-        engine = self._engine
-        here = (engine.step, engine.timeline.current)
-        if self._context is None or self._context[:2] != here:
-            self._context = (*here, engine.explain(engine.step))
-        return self._context[2]
 
     def _aside(self, fn: Callable[[Engine], Any]) -> Any:
         """``fn(engine)`` of something that reads the data, and after which all is as it was."""
@@ -611,27 +409,5 @@ class Run:
             self._control.keeps.at_rest()
         return result
 
-    def _edit(self, values: Mapping[str, Any]) -> None:
-        self._engine.edit(values)
-        self._control.say(None, self._control.message)
-
     def _ipython_display_(self) -> None:
         show_in_notebook(self)
-
-    def _last(self, name: str) -> tuple[int, float] | None:
-        return self.history.last(name) if name in self.history.names else None
-
-    def __repr__(self) -> str:
-        progress = self.progress
-        goal = f" of {progress.goal:,}" if progress.goal is not None else ""
-        loss = self._last("train/loss")
-        value = f", loss {loss[1]:.4g}" if loss is not None and math.isfinite(loss[1]) else ""
-        return f"Run({self.name!r}: {progress.status}, step {progress.step:,}{goal}{value})"
-
-
-def _checked_watches(watch: Any) -> tuple[Watch, ...]:
-    watches = tuple(watch) if isinstance(watch, Sequence) else (watch,)
-    for one in watches:
-        if not callable(one):
-            raise RunError(f"Expected a watch to be a function, got {paths.describe(one)}.")
-    return watches

@@ -126,7 +126,7 @@ class Saves:
         """
         engine.flush()
         here = engine.timeline.here
-        place = Place(engine.feed.position, here.name, len(here.edits), engine.elapsed, engine.window)
+        place = Place(engine.feed.position, here.name, len(here.edits), engine.clock.elapsed, engine.window)
         step, state = engine.step, _apart(engine)
         saving = Saving(self.repository.path)
         if told is not None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from toolshed.latch import Latch
 from toolshed.run.engine import Engine
 from toolshed.run.events import one_line
 from toolshed.run.until import Condition
 from toolshed.state import TrainState
-from toolshed.training import EarlyStop
+from toolshed.training import Context, EarlyStop
 from toolshed.training.watches import Monitor, Watch
 
 _NAP = 0.001  # seconds
@@ -30,6 +30,19 @@ class Ending(NamedTuple):
     status: str
     message: str = ""
     error: BaseException | None = None
+
+
+class Keeps(Protocol):
+    """What saves states. Its methods are called in the run's thread, and raise nothing."""
+
+    def at_start(self) -> None:
+        """A training is about to begin."""
+
+    def after_step(self) -> None:
+        """A step is done, and what its window asked for."""
+
+    def at_rest(self) -> None:
+        """A training has ended, or somebody changed the state by hand."""
 
 
 class Training:
@@ -141,6 +154,38 @@ class Training:
             if self._is_waiting():
                 self._serve()
             time.sleep(_NAP)
+
+
+def steps_by_hand(engine: Engine, n: int, keeps: Keeps | None) -> Context:
+    """Makes ``n`` steps and gives everything that the last one knew; the steps before an error are done.
+
+    Args:
+      engine: what steps.
+      n: how many.
+      keeps: what keeps the run on the disk, or None.
+    """
+
+    def after_step() -> None:
+        engine.end_window()
+        if keeps is not None:
+            keeps.after_step()
+
+    if keeps is not None:
+        keeps.at_start()
+    try:
+        last = engine.step + n - 1
+        while engine.step < last:
+            engine.advance(last)
+            after_step()
+            engine.check_halt()
+        context = engine.step_by_hand()
+        after_step()
+    except BaseException:
+        engine.recover()
+        raise
+    finally:
+        engine.flush()
+    return context
 
 
 def start_watches(watches: Sequence[Watch], state: TrainState, eval_data: Any) -> None:

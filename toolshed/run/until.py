@@ -6,6 +6,7 @@ end of each window (`toolshed.Run`), when the metrics are there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from toolshed.errors import RunError
@@ -26,12 +27,14 @@ def metric(name: str, *, above: float | None = None, below: float | None = None)
     """
     if (above is None) == (below is None):
         raise RunError(f"until.metric({name!r}) needs either above=… or below=….")
+    upper = math.inf if above is None else above
+    lower = -math.inf if below is None else below
 
     def is_met(step: int, values: Mapping[str, float]) -> bool:
         del step
         if name not in values:
             raise RunError(f"There is no value {name!r} to end training by; there are {', '.join(values)}.")
-        return values[name] > above if above is not None else values[name] < below  # type: ignore[operator]
+        return values[name] > upper or values[name] < lower
 
     is_met.__name__ = (
         f"{name} {'above' if above is not None else 'below'} {above if below is None else below}"

@@ -23,9 +23,9 @@ from toolshed.training.program import Computation, Skeleton
 class LeafWatch:
     """Statistics of the arrays of a step that match a pattern. Belongs to the run's thread.
 
-    Each look computes the watched part of a step again from the same state and batch, in a program of its
-    own: gradients cost one more pass forward and back, parameters next to nothing. What it finds stays on
-    the device until it is handed over.
+    It is given what a step handed out, or computes the watched part of a step again from the same state and
+    batch, in a program of its own: gradients cost one more pass forward and back then, parameters next to
+    nothing. What it finds stays on the device until it is handed over.
 
     Args:
       trainer: whose steps.
@@ -34,12 +34,13 @@ class LeafWatch:
       statistics: names in `STATISTICS`.
 
     Attributes:
+      field: the field of the Context in which the arrays are.
       history: what was seen; None before `begin`.
     """
 
     def __init__(self, trainer: Trainer, pattern: str, every: int, statistics: Sequence[str]):
-        self._field = pattern.partition("/")[0] if isinstance(pattern, str) else ""
-        if self._field not in FIELDS:
+        self.field = pattern.partition("/")[0] if isinstance(pattern, str) else ""
+        if self.field not in FIELDS:
             raise RunError(
                 f"Cannot watch {pattern!r}; expected paths into a Context, such as 'grads/**',"
                 " 'updates/**/weights' or 'params/**'."
@@ -62,7 +63,7 @@ class LeafWatch:
           RunError: none matches.
         """
         self._prepare(state)
-        jax.eval_shape(self._look, *self._arguments(state, batch))
+        jax.eval_shape(self._again, *self._arguments(state, batch))
         self.history = LeafHistory(self.pattern, self.every, self.statistics, self._paths, publisher.history)
         return self.history
 
@@ -74,7 +75,17 @@ class LeafWatch:
         """
         if state.model_without_params is not self._for:
             self._prepare(state)
-        found = self._program(*self._arguments(state, batch))
+        self._keep(number, self._again(*self._arguments(state, batch)))
+
+    def take(self, number: int, fields: dict[str, Any]) -> None:
+        """Looks at what a step handed out, by field of the Context; waits for nothing.
+
+        Raises:
+          RunError: there are other arrays now.
+        """
+        self._keep(number, self._statistics(fields))
+
+    def _keep(self, number: int, found: jax.Array) -> None:
         if self.history is not None and self._paths != self.history.paths:
             raise RunError(f"The arrays that match {self.pattern!r} are others now. Watch them anew.")
         self._pending.append((number + 1, found))
@@ -94,25 +105,26 @@ class LeafWatch:
     def _prepare(self, state: TrainState) -> None:
         self._for = state.model_without_params
         self._skeleton = Skeleton(self._for)
-        self._computation = Computation(
+        computation = Computation(
             state.replace(metrics=None),
             self._skeleton,
             loss_fn=self._trainer.loss_fn,
             gradient_strategy=self._trainer.gradient_strategy,
-            outputs=(self._field,),
+            outputs=(self.field,),
             record=(),
             steps_per_call=1,
             check_finite=False,
         )
-        self._program = jax.jit(self._look)
+        self._statistics = jax.jit(self._look)
+        self._again = jax.jit(lambda *arguments: self._look(computation.fields(*arguments)))
 
     def _arguments(self, state: TrainState, batch: Any) -> tuple[Any, ...]:
         carried = (state.params, state.opt_state, state.model_state, (state.step, state.loss_fn_state, None))
         return *carried, self._skeleton.constants, raw_key(state.root_rng), batch
 
-    def _look(self, *arguments: Any) -> jax.Array:
+    def _look(self, fields: dict[str, Any]) -> jax.Array:
         """The statistics of the arrays that match; float32[leaves, statistics]."""
-        leaves = paths.flatten(self._computation.fields(*arguments))
+        leaves = paths.flatten(fields)
         arrays = {path: getattr(leaf, "data_array", leaf) for path, leaf in leaves.items()}
         inexact = {path: x for path, x in arrays.items() if _is_inexact(x)}
         self._paths = tuple(paths.match(self.pattern, inexact))

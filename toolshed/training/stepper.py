@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from toolshed.state import TrainState
+from toolshed.training.context import Context
 from toolshed.training.packing import Packed, Packing, is_on_one_device, packing_for
 from toolshed.training.step import TrainStep
 from toolshed.training.tape import Tape
@@ -53,6 +54,11 @@ class Stepper:
             self._packed = (self._packing.pack(_values(self._state)), _rest(self._state))
 
     @property
+    def is_packed(self) -> bool:
+        """Whether values stay packed, so that a step hands out nothing."""
+        return self._packing is not None
+
+    @property
     def state(self) -> TrainState:
         """The state after the last completed step. Its memory is used by the next one."""
         if self._packing is None or self._packed is None:
@@ -84,7 +90,9 @@ class Stepper:
             packed, (step, loss_fn_state, _) = self._packed
             self._packed = (packed, (step, loss_fn_state, metrics.reset().states))
 
-    def __call__(self, step: TrainStep, batches: Sequence[Any], tape: Tape, *, anew: bool = False) -> None:
+    def __call__(
+        self, step: TrainStep, batches: Sequence[Any], tape: Tape, *, anew: bool = False
+    ) -> Context | None:
         """Calls of a step that donates, one for each batch, with its scalars on the tape.
 
         Args:
@@ -93,28 +101,31 @@ class Stepper:
           tape: takes the scalars.
           anew: have the metrics begin anew with the first of these steps.
 
+        Returns:
+          The fields that the step was built to hand out; None where values stay packed.
+
         Raises as the step does; the state is then the one from before, unless the device failed in it.
         """
         if not anew:
-            self._make(step, batches, tape)
-            return
+            return self._make(step, batches, tape)
         before = self._state, self._packed
         self.reset_metrics()
         try:
-            self._make(step, batches, tape)
+            return self._make(step, batches, tape)
         except BaseException:
             self._state, self._packed = before
             raise
 
-    def _make(self, step: TrainStep, batches: Sequence[Any], tape: Tape) -> None:
+    def _make(self, step: TrainStep, batches: Sequence[Any], tape: Tape) -> Context | None:
         if self._packing is None or self._packed is None:
             (batch,) = batches
-            self._state, _ = step(self._state, batch, tape)
-            return
+            self._state, context = step(self._state, batch, tape)
+            return context
         count = len(batches)
         if self.most > 1 and kind_of(batches[0]) is not None:
             batches = (*batches, *[batches[-1]] * (self.most - count))  # what fills up is not looked at
         self._packed = step.call_packed(self._state, self._packing, self._packed, tuple(batches), count, tape)
+        return None
 
 
 def kind_of(batch: Any) -> Hashable:

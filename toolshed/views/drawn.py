@@ -56,8 +56,9 @@ _WRAP = (
 
 def to_html(root: Node, head: str) -> str:
     """A page's piece that shows an outline; scripts in it are treescope's own alone."""
-    tree = lowering.render_to_html_as_root(_picture(root, head), compressed=True)
-    return _WRAP.format(tree, html.escape(to_text(root, head)))
+    picture = _picture(root, head)
+    tree = lowering.render_to_html_as_root(picture, compressed=True)
+    return _WRAP.format(tree, html.escape(lowering.render_to_text_as_root(picture)))
 
 
 def to_text(root: Node, head: str) -> str:

@@ -8,7 +8,7 @@ import io
 import math
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def themed(draw: _Draw) -> _Draw:
             figure.in_dark = lambda: draw(*arguments, dark=True, **options)
         return figure
 
-    return either  # type: ignore[return-value]
+    return cast(_Draw, either)
 
 
 def sheet(width: float, height: float, look: Look) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ MOST_RIDGES = 60
 
 @themed
 def ridges(
-    histograms: LeafStatistics | Mapping[str, Any], *, title: str = "histograms", dark: bool | None = None
+    histograms: LeafStatistics | Mapping[Any, Any], *, title: str = "histograms", dark: bool | None = None
 ) -> Any:
     """Histograms on a signed logarithmic scale, each a ridge; the first at the back, on top.
 
@@ -27,7 +27,7 @@ def ridges(
 
     Args:
       histograms: `toolshed.insight.leaf_statistics`, or counts int[49] by name, as
-        ``LeafSummary.histogram`` has them.
+        ``LeafSummary.histogram`` has them, or by step, as ``run.histograms(path)`` gives them.
       title: above the figure.
       dark: for a dark ground.
 

@@ -28,14 +28,16 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** A part of a picture with attributes. */
+export function shape(tag, attributes) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
+  return node;
+}
+
 /** A small picture of one path, 16 units wide and high. */
 export function icon(path) {
-  const svg = document.createElementNS(SVG, "svg");
-  const shape = document.createElementNS(SVG, "path");
-  svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("aria-hidden", "true");
-  svg.setAttribute("class", "tl-icon");
-  shape.setAttribute("d", path);
-  svg.append(shape);
+  const svg = shape("svg", { viewBox: "0 0 16 16", "aria-hidden": true, class: "tl-icon" });
+  svg.append(shape("path", { d: path }));
   return svg;
 }

@@ -2,17 +2,11 @@
 
 const HEADER_AT = 8;
 
-/**
- * A frame: its header, and its lines with their values.
- *
- * Each line gets `steps` (float64), `low`, `high`, `mean` (float32; the same array where every bucket holds
- * one value) and `bad` (float64: steps whose value is not finite).
- */
-export function decode(view) {
+/** The header of any frame, and what takes the next `count` values of its arrays; null of an empty one. */
+function open(view) {
   if (!view || view.byteLength < HEADER_AT) return null;
   const length = view.getUint32(0, true);
   const text = new TextDecoder().decode(new Uint8Array(view.buffer, view.byteOffset + HEADER_AT, length));
-  const header = JSON.parse(text);
   // A copy, so that the arrays lie where their types want them.
   const body = view.buffer.slice(view.byteOffset + HEADER_AT + length, view.byteOffset + view.byteLength);
   let at = 0;
@@ -21,6 +15,29 @@ export function decode(view) {
     at += 4 * count;
     return values;
   };
+  return { header: JSON.parse(text), take };
+}
+
+/** The maps of what is watched: each gets `steps` (float64) and `values` (float32, row after row). */
+export function decodeMaps(view) {
+  const { header, take } = open(view) ?? { header: { maps: [], left_out: 0 } };
+  const maps = header.maps.map((map) => {
+    const steps = Float64Array.from(take(Uint32Array, map.columns), (offset) => map.first + offset);
+    return { ...map, steps, values: take(Float32Array, map.columns * map.rows.length) };
+  });
+  return { ...header, maps };
+}
+
+/**
+ * A frame: its header, and its lines with their values.
+ *
+ * Each line gets `steps` (float64), `low`, `high`, `mean` (float32; the same array where every bucket holds
+ * one value) and `bad` (float64: steps whose value is not finite).
+ */
+export function decode(view) {
+  const opened = open(view);
+  if (!opened) return null;
+  const { header, take } = opened;
   header.lines = header.lines.map((line) => {
     const { n, first, second, every, flat, bad } = line;
     const steps = every

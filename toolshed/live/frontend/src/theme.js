@@ -2,8 +2,8 @@
 
 // After Okabe and Ito's palette; blue and orange first, as most panels hold two lines.
 const PALETTES = {
-  light: { lines: ["#0072b2", "#d55e00", "#00805f", "#b4508c"], alarm: "#b3261e" },
-  dark: { lines: ["#56b4e9", "#f0a030", "#35c69c", "#e59ac6"], alarm: "#ff8a80" },
+  light: { lines: ["#0072b2", "#d55e00", "#00805f", "#b4508c"], alarm: "#b3261e", bad: "#c4161c" },
+  dark: { lines: ["#56b4e9", "#f0a030", "#35c69c", "#e59ac6"], alarm: "#ff8a80", bad: "#d8232a" },
 };
 
 const ENDS = ["transitionend", "transitioncancel"]; // while JupyterLab loads a theme it is cut short
@@ -48,6 +48,7 @@ export class Theme {
     this.font = style.fontFamily;
     this.lines = palette.lines;
     this.alarm = palette.alarm;
+    this.bad = palette.bad;
     this.root.dataset.theme = dark ? "dark" : "light";
     palette.lines.forEach((color, i) => this.root.style.setProperty(`--tl-line-${i}`, color));
     this.root.style.setProperty("--tl-alarm", palette.alarm);

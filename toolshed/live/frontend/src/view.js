@@ -1,18 +1,20 @@
 // One view of a run: what the kernel said, what this front end chose, and the parts that show both.
+import { Autopsy } from "./autopsy.js";
 import { Controls, Fields } from "./controls.js";
 import { make, setAttribute, setText } from "./dom.js";
 import { count } from "./format.js";
-import { decode, join, lowerBound } from "./frames.js";
+import { decode, decodeMaps, join, lowerBound } from "./frames.js";
 import { Header } from "./header.js";
 import { EventLog } from "./log.js";
 import { Panel } from "./panel.js";
 import { NOTCHES, gatheredBefore, smooth } from "./smoothing.js";
 import { Theme } from "./theme.js";
 import { hideTwins } from "./twin.js";
+import { WatchPanel } from "./watch.js";
 import { Zoom } from "./zoom.js";
 
 const HEARTBEAT = 15_000; // milliseconds between two signs that somebody still looks at a running run
-const SETTINGS = { smoothing: 0, log: [], off: [], panels: {} };
+const SETTINGS = { smoothing: 0, log: [], off: [], panels: {}, watched: {} };
 let views = 0;
 
 export class View {
@@ -22,6 +24,8 @@ export class View {
     this.domId = `toolshed-${(views += 1)}`;
     this.settings = { ...SETTINGS, ...model.get("settings") };
     this.panels = new Map();
+    this.watches = new Map();
+    this.question = { number: 0, panel: null };
     this.zoom = null;
     this.pointer = null;
     this.pointedIn = null;
@@ -31,9 +35,12 @@ export class View {
     this.parts = new WeakMap();
     this.build(el);
     this.theme = new Theme(this.root, () => this.schedule());
-    this.window = new Zoom(this.id, (message) => this.model.send(message), () => this.schedule());
+    const ask = (message) => this.model.send(message);
+    this.window = new Zoom(this.id, ask, () => this.schedule());
+    this.near = new Zoom(this.id, ask, () => this.schedule(), "maps", decodeMaps);
     this.listen();
     this.take();
+    this.takeMaps();
     this.showTwins = hideTwins(model.get("key"));
   }
 
@@ -45,11 +52,14 @@ export class View {
     this.controls = new Controls(request);
     this.fields = new Fields(request, this.domId);
     this.log = new EventLog();
+    this.autopsy = new Autopsy();
     this.said = make("p", { class: "tl-unseen", "aria-live": "polite" });
     this.grid = make("div", { class: "tl-grid" });
+    this.maps = make("div", { class: "tl-maps" });
     this.empty = make("p", { class: "tl-empty" }, "No values yet. They appear here as soon as the run makes steps.");
     const top = make("div", { class: "tl-top" }, this.header.title, this.controls.node);
-    const body = [this.header.bar, this.header.figures, this.header.messages, this.tools(), this.empty, this.grid];
+    const head = [this.header.bar, this.header.figures, this.header.messages, this.autopsy.node];
+    const body = [...head, this.tools(), this.empty, this.grid, this.maps];
     this.root = make("section", { class: "toolshed-live", "aria-label": "Run" }, top, ...body, this.log.node, this.said);
     el.append(this.root);
   }
@@ -76,7 +86,9 @@ export class View {
       "change:overview": () => this.take(),
       "change:head": () => this.schedule(),
       "change:marks": () => this.schedule(),
-      "msg:custom": (message, buffers) => this.window.receive(message, buffers),
+      "change:autopsy": () => this.schedule(),
+      "change:watched": () => this.takeMaps(),
+      "msg:custom": (message, buffers) => this.receive(message, buffers),
       "comm_live_update": () => this.lost(),
     };
     for (const [name, listener] of Object.entries(this.listeners)) model.on(name, listener);
@@ -108,7 +120,7 @@ export class View {
     this.sight.disconnect();
     this.theme.dispose();
     this.showTwins();
-    for (const panel of this.panels.values()) panel.dispose();
+    for (const panel of [...this.panels.values(), ...this.watches.values()]) panel.dispose();
     this.root.remove();
   }
 
@@ -132,6 +144,25 @@ export class View {
     this.smoothed = new WeakMap();
     if (this.zoom && this.isStale()) this.window.refresh();
     this.schedule();
+  }
+
+  /** Takes new maps of what is watched. */
+  takeMaps() {
+    try {
+      this.watched = decodeMaps(this.model.get("watched"));
+    } catch (error) {
+      this.fail(error);
+    }
+    if (this.zoom) this.askForMaps();
+    this.schedule();
+  }
+
+  /** Takes a message of the kernel: for this front end or for another one. */
+  receive(message, buffers) {
+    this.window.receive(message, buffers);
+    this.near.receive(message, buffers);
+    const { number, panel } = this.question;
+    if (message?.kind === "ridges" && message.view === this.id && message.number === number) panel.ridges.show(message);
   }
 
   /** Whether the part that is shown still grows, or is another branch's. */
@@ -195,6 +226,21 @@ export class View {
     this.change({ off: this.toggle(this.settings.off, `${title}\n${label}`) });
   }
 
+  /** Another statistic of a watch, or other rows of it. */
+  choose(pattern, choice) {
+    const { watched } = this.settings;
+    this.change({ watched: { ...watched, [pattern]: { ...watched[pattern], ...choice } } });
+  }
+
+  /** Wants to see how the values of an array moved; the newest question counts. */
+  askForRidges(panel, row) {
+    if (!this.alive) return;
+    const number = this.question.number + 1;
+    this.question = { number, panel };
+    panel.ridges.wait(panel.map.rows[row]);
+    this.model.send({ kind: "ridges", view: this.id, number, pattern: panel.pattern, row: panel.map.start + row });
+  }
+
   isShown(panel) {
     return this.settings.panels[panel.title] ?? panel.shown;
   }
@@ -206,8 +252,13 @@ export class View {
     const whole = !range || stop - start < 1 || (start <= first && stop >= last);
     this.zoom = whole ? null : [start, stop];
     if (this.zoom) this.askForWindow();
-    else this.window.clear();
+    else for (const part of [this.window, this.near]) part.clear();
     this.schedule();
+  }
+
+  /** Wants the looks of the watches in the part that is shown, each by itself where there is room. */
+  askForMaps() {
+    if (this.watched?.maps.length) this.near.want(...this.zoom, 0, []);
   }
 
   askForWindow() {
@@ -216,6 +267,7 @@ export class View {
     const shown = this.shownPanels();
     const width = Math.max(...shown.map(({ title }) => this.panels.get(title)?.plot.clientWidth ?? 0), 300);
     const ids = shown.flatMap(({ lines }) => lines.map(({ id }) => id));
+    this.askForMaps();
     this.window.want(Math.max(start - beside, 0), stop + beside, Math.min(Math.round(1.2 * width), 2000), ids);
   }
 
@@ -223,8 +275,8 @@ export class View {
   point(step, panel, byMouse = false) {
     this.pointer = step;
     this.pointedIn = byMouse ? panel : null;
-    for (const one of this.panels.values()) one.showPointer();
-    if (document.activeElement === panel.plot && step !== null) setText(this.said, panel.describe());
+    for (const one of [...this.panels.values(), ...this.watches.values()]) one.showPointer();
+    if (panel && document.activeElement === panel.plot && step !== null) setText(this.said, panel.describe());
   }
 
   // --- what the panels draw ------------------------------------------------------------------------
@@ -311,7 +363,9 @@ export class View {
     setAttribute(this.whole, "aria-disabled", !this.zoom);
     const marks = this.model.get("marks") ?? [];
     this.log.draw(marks);
+    this.autopsy.draw(this.model.get("autopsy") ?? {}, head.status);
     this.drawPanels(marks);
+    this.drawMaps();
     this.root.dataset.status = head.status;
     this.root.dataset.step = head.step;
     this.root.dataset.version = this.frame?.version ?? -1;
@@ -337,6 +391,30 @@ export class View {
       if (this.grid.children[i] !== panel.node) this.grid.insertBefore(panel.node, this.grid.children[i] ?? null);
       if (this.isSeen() || !panel.chart) panel.draw(one, marks);
     });
+  }
+
+  drawMaps() {
+    const maps = this.watched?.maps ?? [];
+    const patterns = new Set(maps.map(({ pattern }) => pattern));
+    for (const [pattern, panel] of this.watches) {
+      if (patterns.has(pattern)) continue;
+      panel.dispose();
+      panel.node.remove();
+      this.watches.delete(pattern);
+    }
+    maps.forEach((map, i) => {
+      if (!this.watches.has(map.pattern)) this.watches.set(map.pattern, new WatchPanel(map.pattern, this));
+      const panel = this.watches.get(map.pattern);
+      if (this.maps.children[i] !== panel.node) this.maps.insertBefore(panel.node, this.maps.children[i] ?? null);
+      if (this.isSeen() || !panel.place) panel.draw(this.nearer(map));
+    });
+  }
+
+  /** The part of a map that is shown, where the kernel gave it by itself. */
+  nearer(map) {
+    const found = this.zoom && this.near.covering(...this.zoom)?.maps;
+    const same = (one) => ["pattern", "statistic", "start"].every((name) => one[name] === map[name]);
+    return found?.find(same) ?? map;
   }
 
   drawChips(all) {

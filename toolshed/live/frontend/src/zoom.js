@@ -5,8 +5,13 @@ const AGAIN = 500; // milliseconds between two questions about a part that still
 const PATIENCE = 5000; // milliseconds after which an answer is no longer waited for
 
 export class Zoom {
-  /** @param ask called with a message for the kernel; `onAnswer` when there is something new to draw */
-  constructor(view, ask, onAnswer) {
+  /**
+   * @param ask called with a message for the kernel; `onAnswer` when there is something new to draw
+   * @param kind of the messages; `open` makes of an answer's bytes what is drawn
+   */
+  constructor(view, ask, onAnswer, kind = "window", open = decode) {
+    this.kind = kind;
+    this.open = open;
     this.view = view;
     this.ask = ask;
     this.onAnswer = onAnswer;
@@ -40,13 +45,13 @@ export class Zoom {
     this.number += 1;
     this.sent = { number: this.number, question: this.next, at: performance.now() };
     this.next = null;
-    this.ask({ kind: "window", view: this.view, number: this.number, ...this.sent.question });
+    this.ask({ kind: this.kind, view: this.view, number: this.number, ...this.sent.question });
   }
 
   /** A message of the kernel: ours, or for another front end. */
   receive(message, buffers) {
-    if (message?.kind !== "window" || message.view !== this.view || message.number !== this.sent?.number) return;
-    this.answer = { frame: decode(buffers[0]), question: this.sent.question, at: performance.now() };
+    if (message?.kind !== this.kind || message.view !== this.view || message.number !== this.sent?.number) return;
+    this.answer = { frame: this.open(buffers[0]), question: this.sent.question, at: performance.now() };
     this.sent = null;
     this.onAnswer();
     this.send();
