@@ -22,6 +22,7 @@ from toolshed.run import SavedRun
 from toolshed.run.cursor import Cursor
 from toolshed.store.records import ROWS
 
+__all__ = ["collected"]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 TRAINER = trainer()
 

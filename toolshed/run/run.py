@@ -275,11 +275,11 @@ class Run(Readable):
         """Has statistics of many arrays recorded while the run trains, from the next step on.
 
         ``run.watch("grads/**")`` takes those of every gradient; `toolshed.views.figures.history_map` draws
-        them over time. The steps themselves change in no bit. A step hands out what it
-        computed, where that leaves its own bits as they are, which the run finds out by trying: gradients of
-        large models then cost less than 2 % with ``every=10``. Elsewhere, and for models so small that several
-        steps are made in a call, gradients and updates are computed again beside the step, which takes about
-        as long as the step.
+        them over time. The steps themselves change in no bit. A step hands out what it computed, where that
+        leaves its own bits as they are, which the run finds out by trying: gradients of large models then
+        cost less than 2 % with ``every=10``. Elsewhere, and for models so small that several steps are made
+        in a call, gradients and updates are computed again beside the step, which takes about as long as the
+        step.
 
         Args:
           pattern: paths into a Context: ``grads/**``, ``updates/**/weights``, ``params/**``, ``interms/**``.
