@@ -113,6 +113,12 @@ for name, shardings in targets.items():
 # from eight devices onto others: an FSDP save into a mesh of another shape
 state = repository.load("fsdp", like=fresh(2), shardings=by_columns)
 found["fsdp to columns"] = bits(state) == expected
+# from FSDP to replicated and back
+state = repository.load("fsdp", like=fresh(2), shardings=everywhere)
+repository.save(state, tags=["from fsdp"], wait=True)
+back = repository.load("from fsdp", like=fresh(2), shardings=fsdp)
+found["fsdp to replicated"] = {"there": bits(state) == expected, "where": where(state)}
+found["and back to fsdp"] = {"there": bits(back) == expected, "where": where(back)}
 # asynchronously, donated at once
 state = repository.load("one", like=fresh(2), shardings=fsdp)
 saving = repository.save(state, tags=["donated"])
@@ -203,6 +209,13 @@ def test_the_manifest_says_how_it_lay(found):
 
 def test_fsdp_onto_a_mesh_of_another_shape_is_bit_equal(found):
     assert found["fsdp to columns"]
+
+
+def test_fsdp_to_replicated_and_back_is_bit_equal(found):
+    for there, like in (("fsdp to replicated", "replicated"), ("and back to fsdp", "fsdp")):
+        assert found[there]["there"]
+        assert found[there]["where"] == found[like]["where"]
+    assert found["replicated"]["where"] != found["fsdp"]["where"]
 
 
 def test_a_sharded_state_may_be_donated_as_soon_as_save_has_returned(found):

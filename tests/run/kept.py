@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+import pytest
 
 import toolshed
 from tests import zoo
 from toolshed.state import snapshot as snapshots
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What orbax leaves behind where it fails is collected here, where a mark says that it is no error."""
+    yield
+    gc.collect()
 
 
 def trainer(optimizer: Any = None, model: Any = None) -> toolshed.Trainer:

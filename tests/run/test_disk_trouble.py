@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import os
 import shutil
@@ -17,7 +16,8 @@ import pytest
 
 import toolshed
 from tests.checkpoints.test_disk import everyones, full, read_only, small_disk
-from tests.run.kept import bits, data, let_go, table, trainer
+from tests.run.kept import bits, collected, data, let_go, table, trainer
+from tests.run.small import until
 from toolshed.errors import SaveError
 from toolshed.live import TerminalView
 from toolshed.live.scene import head
@@ -25,17 +25,10 @@ from toolshed.live.screen import frame
 from toolshed.live.sparklines import UNICODE
 from toolshed.run import SavedRun
 
-__all__ = ["everyones"]
+__all__ = ["collected", "everyones"]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 TRAINER = trainer()
 AT_ONCE = 1.0  # seconds in which a failure is to be seen
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """What orbax leaves behind where it fails is collected here, where it is not an error."""
-    yield
-    gc.collect()
 
 
 class Watched:
@@ -63,18 +56,12 @@ class Watched:
     def goes_on(self) -> None:
         """Whether it trains on."""
         before = self.run.progress.step
-        deadline = time.monotonic() + 20
-        while self.run.progress.step < before + 20:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: self.run.progress.step >= before + 20)
         assert self.run.status == "training"
 
     def recovers(self) -> None:
         """Waits until the disk's trouble is over, and nothing is said of it any more."""
-        deadline = time.monotonic() + 20
-        while self.run._durable is None or self.run._durable.problem:
-            assert time.monotonic() < deadline, self.run.events
-            time.sleep(0.01)
+        until(lambda: self.run._durable is not None and not self.run._durable.problem, 20)
         assert "cannot be written" not in self.run.progress.message
         assert "was not saved" not in self.run.progress.message
 
@@ -162,21 +149,16 @@ def test_a_directory_that_is_removed(tmp_path):
     run = watched.run
     shutil.rmtree(watched.folder)
     watched_event = f"{watched.folder} cannot be written: it was removed; it is made anew."
-    deadline = time.monotonic() + AT_ONCE
-    while not any(event.text == watched_event for event in run.events):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: any(event.text == watched_event for event in run.events), AT_ONCE)
     watched.goes_on()
     watched.recovers()
+    until(lambda: any("is written to again" in event.text for event in run.events))
     told = next(event.text for event in run.events if "is written to again" in event.text)
     assert told == (
         f"{watched.folder} is written to again; no value is missing in it. Checkpoints that were removed are"
         " lost; a new one is made now."
     )
-    deadline = time.monotonic() + 20
-    while not run.checkpoints.steps():  # nobody asks for it
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: run.checkpoints.steps() != [])  # nobody asks for it
     assert run.checkpoints.find(tags="early") == []
     watched.ends_whole()
 

@@ -16,12 +16,13 @@ import pytest
 
 import toolshed
 from tests.checkpoints.test_disk import full, small_disk
-from tests.run.kept import data, table, trainer
+from tests.run.kept import collected, data, table, trainer
 from toolshed.errors import CheckpointError, RunError, StoreError
 from toolshed.run import SavedRun
 from toolshed.run.cursor import Cursor
 from toolshed.store.records import ROWS
 
+__all__ = ["collected"]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 TRAINER = trainer()
 

@@ -1,6 +1,8 @@
-// Bundles the front end into ../static: `npm ci && npm run build`. A test compares the outcome, byte by byte.
+// Bundles the front end into ../static: `npm ci && npm run build`. What it was built from is written to
+// built.json, which a test compares with the sources; .ci/frontend builds it again and compares all bytes.
 import { build } from "esbuild";
-import { readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 
 const licence = readFileSync(new URL("node_modules/uplot/LICENSE", import.meta.url), "utf8").trim();
 const banner = `/*!
@@ -11,9 +13,10 @@ const banner = `/*!
 ${licence.split("\n").map((line) => ` * ${line}`.trimEnd()).join("\n")}
  */`;
 
+const outdir = process.env.TOOLSHED_STATIC ?? "../static";
 await build({
   entryPoints: { dashboard: "src/index.js" },
-  outdir: process.env.TOOLSHED_STATIC ?? "../static",
+  outdir,
   bundle: true,
   minify: true,
   format: "esm",
@@ -23,3 +26,9 @@ await build({
   banner: { js: banner, css: banner },
   logLevel: "info",
 });
+
+const digest = (path) => createHash("sha256").update(readFileSync(path)).digest("hex");
+const digests = (folder, names) => Object.fromEntries(names.sort().map((name) => [name, digest(`${folder}/${name}`)]));
+const sources = ["build.mjs", "package.json", "package-lock.json", ...readdirSync("src").map((name) => `src/${name}`)];
+const built = { sources: digests(".", sources), static: digests(outdir, ["dashboard.css", "dashboard.js"]) };
+writeFileSync("built.json", `${JSON.stringify(built, null, 2)}\n`);
