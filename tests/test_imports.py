@@ -21,6 +21,7 @@ LINT_IMPORTS = Path(sys.executable).parent / "lint-imports"
 HEAVY = (
     "matplotlib", "sklearn", "orbax", "ipywidgets", "anywidget", "jupyterlab",
     "pydoc_data.topics", "penzai.deprecated.v1", "torch", "torchdata", "tensorflow", "grain", "datasets",
+    "wandb", "mlflow", "trackio", "tensorboard",
 )  # fmt: skip
 MODULES = sorted(
     module.name

@@ -35,15 +35,20 @@ def test_the_first_notebook_shows_what_it_promises_and_shows_it_again_after_a_re
     ]
     assert len(figures) == 3  # the digits, the curves, the predictions
 
-    summary = page.get_by_text("TrainState(step 0 · 9,610 parameters, 38.4 kB").first
-    jupyterlab.reveal(page, summary)
-    expect(page.get_by_text("opt_state").first).not_to_be_visible()
+    trees = page.locator(".toolshed-tree")
+    state, context = (trees.filter(has_text=word) for word in ("TrainState", "loss_total"))
+    jupyterlab.reveal(page, state)
+    root = state.locator(".treescope_root")
+    expect(root).to_contain_text("38.4 kB  ‖·‖ 10.1")
+    expect(root).to_contain_text("4 arrays · 9,610 values")
+    assert root.evaluate("root => getComputedStyle(root).backgroundColor") == "rgba(0, 0, 0, 0)"
+    expect(root.get_by_text("ScaleByAdamState")).not_to_be_visible()
     screenshot(page, f"first_{theme}_state_folded")
-    summary.click()
-    expect(page.get_by_text("opt_state").first).to_be_visible()
+    root.get_by_text("opt_state", exact=True).click()
+    expect(root.get_by_text("ScaleByAdamState")).to_be_visible()
     screenshot(page, f"first_{theme}_state_open")
 
-    jupyterlab.reveal(page, page.get_by_text("what step 2 knew").first)
+    jupyterlab.reveal(page, context)
     screenshot(page, f"first_{theme}_context")
 
     dashboard = page.locator(".toolshed-live")
@@ -59,5 +64,5 @@ def test_the_first_notebook_shows_what_it_promises_and_shows_it_again_after_a_re
     jupyterlab.command(page, "docmanager:save")
     page.reload()
     page.wait_for_selector(".jp-Notebook .jp-Cell")
-    jupyterlab.reveal(page, page.get_by_text("TrainState(step 0 · 9,610 parameters").first)
+    jupyterlab.reveal(page, state)
     screenshot(page, f"first_{theme}_reloaded")

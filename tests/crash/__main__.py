@@ -56,8 +56,7 @@ def kill_training(kills: int, seed: int) -> None:
         expected, found = alone.break_it(zygote), broken.break_it(zygote, planned)
         zygote.close()
         print(*broken.lines()[:-1], sep="\n")
-    seconds = time.monotonic() - begun
-    print(f"{kills} kills in {seconds:.0f} s, by their places: {broken.killed()}")
+        print(f"{kills} kills in {time.monotonic() - begun:.0f} s, by their places: {broken.killed()}")
     print(f"left alone {expected}, killed {found}")
     assert found == expected
 

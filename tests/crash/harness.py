@@ -174,13 +174,17 @@ class Kill(NamedTuple):
 def moments(kills: int, steps: int, edit_at: int, source: random.Random) -> list[Kill]:
     """Moments in the order in which a training comes to them.
 
-    One in two is spread over all steps. Of the others one in four is before the edit, two are at its step,
-    so that some come before and some after it is made, and one is right after it.
+    One in eight is while a process begins. Of the others one in two is spread over all steps; of the rest
+    one in four is before the edit, two are at its step, some before and some after it is made, and one is
+    right after it.
     """
-    targets = [5 + (steps - 20) * n // kills for n in range(0, kills, 2)]
+    count = kills - kills // 8
+    targets = [5 + (steps - 20) * n // count for n in range(0, count, 2)]
     near = (lambda: edit_at - source.randrange(1, 6), lambda: edit_at, lambda: edit_at, lambda: edit_at + 1)
-    targets += [near[n % 4]() for n in range(kills - len(targets))]
-    return [Kill(at, source.uniform(0, 0.08)) for at in sorted(targets)]
+    targets = sorted([*targets, *(near[n % 4]() for n in range(count - len(targets)))])
+    for n in range(kills // 8):
+        targets.insert(8 * n + 4, -1)
+    return [Kill(at, source.uniform(0, 0.08)) for at in targets]
 
 
 class Breaker:

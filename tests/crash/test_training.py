@@ -34,11 +34,12 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path):
 def test_the_moments_of_the_long_form_lie_before_on_and_after_the_edit():
     found = moments(50, 1000, 500, random.Random(0))
     assert found == moments(50, 1000, 500, random.Random(0)) != moments(50, 1000, 500, random.Random(1))
-    steps = [moment.at for moment in found]
     assert len(found) == 50
+    assert sum(moment.at == -1 for moment in found) == 6
+    steps = [moment.at for moment in found if moment.at != -1]
     assert steps == sorted(steps)
     assert steps[0] == 5
     assert steps[-1] < 980
-    assert sum(495 <= step < 500 for step in steps) >= 6
-    assert steps.count(500) >= 12
-    assert steps.count(501) >= 6
+    assert sum(495 <= step < 500 for step in steps) >= 5
+    assert steps.count(500) >= 10
+    assert steps.count(501) >= 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from toolshed.run.parts import parts_of
 from toolshed.run.resuming import dict_in, resume
 from toolshed.run.run import Run
 from toolshed.run.saves import Place, check_every
+from toolshed.sinks import Sink
 from toolshed.state import TrainState
 from toolshed.store import folders
 from toolshed.store.folders import DATABASE, DEFAULT
@@ -37,6 +38,7 @@ def attach(
     gradient_strategy: GradientStrategy = backprop,
     seed: int | None = None,
     checkpoint_every: Any = None,
+    sinks: Sequence[Sink] = (),
     **options: Any,
 ) -> Run:
     """A run that was kept, with all its values and events, at its newest whole checkpoint.
@@ -52,7 +54,8 @@ def attach(
       name_or_path: the run's name among those in ``path``, or its directory.
       *what: as for `Run`.
       path: the directory of runs.
-      eval_data: as for `Run`, like all that follow; what is not given is as it was.
+      eval_data: as for `Run`, like all that follow; what is not given is as it was. ``sinks`` are told of
+        what came before, too, as of a new run.
 
     Raises:
       StoreError: there is no such run, or it cannot be read.
@@ -87,7 +90,8 @@ def attach(
         if place is not None:
             _go_to(data, place)
         given = {name: value for name, value in dict_in(config, "options").items() if name in _OPTIONS}
-        run = Run(trainer, state, data, eval_data=eval_data, name=_name(content, folder), **given | options)
+        given |= {"config": dict_in(config, "config"), "name": _name(content, folder), "sinks": sinks}
+        run = Run(trainer, state, data, eval_data=eval_data, **given | options)
         if held is not None:  # everything fits
             held.end()
             lock.acquire()

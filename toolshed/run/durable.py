@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sqlite3
@@ -19,7 +20,7 @@ from toolshed.errors import RunError, StoreError
 from toolshed.run.control import Control
 from toolshed.run.cursor import Cursor
 from toolshed.run.engine import Engine
-from toolshed.run.events import one_line, warn_of
+from toolshed.run.events import warn_of
 from toolshed.run.keeping import Keeper
 from toolshed.run.saves import KEEP_LAST, SAVED, START, Every, Saves
 from toolshed.state import describe_optimizer
@@ -80,6 +81,7 @@ class Durable:
         self._began = engine.timeline.segments["main"].start
         self._keeper = Keeper(folder, lock, engine.publisher, self._facts, cursor or Cursor())
         self.saves = Saves(self.repository, self._keeper, engine.publisher, every)
+        self._keeper.returned = self._returned
         engine.turned = self._turned
         engine.save_every = every if isinstance(every, int) else 0
 
@@ -127,7 +129,16 @@ class Durable:
             training.wish = "stop"
             training.over.wait(_PATIENCE)
         self.saves.finish()
+        if self.saves.problem and self.folder.is_dir():
+            with contextlib.suppress(Exception):
+                self._control.ask(self.at_rest)
+            self.saves.finish()
         self._keeper.finish()
+
+    @property
+    def problem(self) -> str:
+        """Why not all can be written now, in words; or empty."""
+        return "" if self.ended else self._keeper.problem or self.saves.problem
 
     # --- in the run's thread
 
@@ -163,7 +174,7 @@ class Durable:
 
         def told(saving: Saving) -> None:
             if saving.error is not None:
-                control.say(None, one_line(saving.error))
+                control.say(None)  # what is wrong is said for as long as it is
                 return
             words = f"saved step {step:,}" + (f" as {tag!r}" if tag else "")
             self._engine.publisher.event("saved", step, branch, words, tag=tag)
@@ -174,6 +185,11 @@ class Durable:
 
     def _turned(self) -> None:
         self._wanted = True
+
+    def _returned(self) -> None:
+        """The disk is there again: the present state is saved at the next moment between two steps."""
+        self.saves.forget()
+        self._control.ask_later(self.at_rest, at_rest=False)
 
     # --- where the run stands, in any thread
 

@@ -40,6 +40,7 @@ class Keeper:
       folder: the run's directory.
       lock: what keeps other processes from writing to it.
       problem: why nothing can be written now, in words; or empty.
+      returned: called when it can be written again, in the writer's thread.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Keeper:
         self.folder = folder
         self.lock = lock or Lock(folder / LOCK)
         self.problem = ""
+        self.returned: Callable[[], None] = lambda: None
         self._publisher = publisher
         self._facts = facts
         self._cursor = cursor
@@ -63,6 +65,8 @@ class Keeper:
         self._due = 0.0
         self._last_news = time.monotonic()
         self._finished = False
+        self._told: set[str] = set()  # problems since it was written to last
+        self._removed = False  # since then
         self._ends: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
@@ -135,15 +139,23 @@ class Keeper:
         finally:
             self._due = time.monotonic() + EVERY
         if self.problem:
-            self.problem = ""
-            self._tell("note", f"{self.folder} is written to again; nothing is missing in it.")
+            self._recovered()
         return True
+
+    def _recovered(self) -> None:
+        words = f"{self.folder} is written to again; no value is missing in it."
+        if self._removed:
+            words += " Checkpoints that were removed are lost; a new one is made now."
+        self.problem, self._removed = "", False
+        self._told.clear()
+        self._tell("note", words)
+        self.returned()
 
     def _write(self) -> None:
         store = self._store
         if store is not None and not store.is_there():
             self._close()
-            self._cursor = Cursor()
+            self._cursor, self._removed = Cursor(), True
             raise FileNotFoundError(2, "it was removed; it is made anew", str(self.folder))
         if store is None:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -161,8 +173,9 @@ class Keeper:
 
     def _failed(self, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        if not self.problem:
-            self.problem = f"{self.folder} cannot be written: {reason}."
+        self.problem = f"{self.folder} cannot be written: {reason.rstrip('.')}."
+        if self.problem not in self._told:
+            self._told.add(self.problem)
             self._tell("error", self.problem)
             warn_aloud(
                 f"{self.problem} Training goes on, and what is missing is written later.", StoreWarning

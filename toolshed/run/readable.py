@@ -7,14 +7,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
 from toolshed.checkpoints import Repository
 from toolshed.errors import RunError
+from toolshed.insight import Autopsy, first_nonfinite
 from toolshed.run.control import Control
 from toolshed.run.durable import Durable
 from toolshed.run.engine import Engine
 from toolshed.run.events import Event, Listener
+from toolshed.run.histograms import histograms_over_time
 from toolshed.run.history import History
 from toolshed.run.leaf_history import LeafHistory
+from toolshed.run.parts import whole_number
 from toolshed.run.progress import Progress
 from toolshed.run.publisher import Publisher
 from toolshed.run.timeline import Timeline
@@ -106,7 +112,7 @@ class Readable:
         goal = self._control.goal
         return Progress(
             status=self.status,
-            message=self._control.message,
+            message=self._message,
             step=engine.step,
             goal=goal,
             epoch=engine.step / length if length else None,
@@ -122,6 +128,12 @@ class Readable:
             snapshot_bytes=engine.timeline.nbytes,
             snapshot_budget=engine.timeline.budget,
         )
+
+    @property
+    def _message(self) -> str:
+        """What the run says of itself, and of its disk for as long as that fails."""
+        said, trouble = self._control.message, "" if self._durable is None else self._durable.problem
+        return trouble if said in trouble else f"{said} · {trouble}" if trouble else said
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Has ``listener(event)`` called with each event, on the publishing thread.
@@ -146,6 +158,64 @@ class Readable:
           ToolshedError: there is nothing of that name, or it matches nothing.
         """
         return overlay(self.trainer, self.state, lambda: self.context, what, **options)
+
+    def explain(self, step: int, branch: str | None = None) -> Context:
+        """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
+        step = whole_number("step", step, 1)
+        return self._control.ask(lambda: self._engine.explain(step, branch), moves=True)
+
+    def histograms(self, path: str, *, most: int = 12) -> dict[int, Int64[np.ndarray, "49"]]:
+        """The distribution of one array over time, from the snapshots that the timeline keeps.
+
+        Parameters are taken out of the snapshots; of gradients, updates and whatever else a step knows, the
+        one step after each snapshot is computed again. A training goes on in between. Moves nothing.
+        `toolshed.views.figures.ridges` draws them.
+
+        Args:
+          path: into a Context: ``params/mlp/w``, ``grads/mlp/w``.
+          most: how many steps, evenly spread.
+
+        Returns:
+          By the number of steps done, the counts of `toolshed.insight.HISTOGRAM_EDGES`, signed and
+          logarithmic.
+
+        Raises:
+          RunError: no step was made yet.
+          ContextKeyError: there is no such array.
+          DataError: the data can be read only forwards, so that no step can be computed again.
+        """
+        most = whole_number("most", most, 1)
+        return histograms_over_time(self._engine, self._control, path, most)
+
+    def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
+        """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
+
+        A run that stopped at such a value makes one by itself, which is given here, shown in the dashboard
+        and an event. Any other takes seconds, for the step is run operation by operation; a training in the
+        background waits. Moves nothing.
+
+        Args:
+          step: the one that led to this step; by default the one that the run stopped at and went back from.
+          branch: on the way to which branch; None for the present one.
+
+        Raises:
+          RunError: there is no such step, or none has stopped the run.
+        """
+        if step is None:
+            if self._control.to_blame is None:
+                raise RunError(
+                    "No value that is not finite has stopped this run. run.autopsy(step) looks into any step."
+                )
+            found = self._control.autopsy()
+            if found is not None:
+                return found
+            step, branch = self._control.to_blame
+        number = whole_number("step", step, 1)
+
+        def look(state: TrainState, batch: Any) -> Autopsy:
+            return first_nonfinite(self.trainer, state, batch)
+
+        return self._control.ask(lambda: self._engine.look_at(number, branch, look), moves=True)
 
     @property
     def watched(self) -> Mapping[str, LeafHistory]:

@@ -167,6 +167,8 @@ def _say_where(run: Run, content: Content, branch: str) -> None:
     words = f"goes on from the checkpoint of step {step:,}"
     if last > step:
         words += f"; the {last - step:,} steps after it are made again"
+    if last < step:
+        words += f"; the values of the {step - last:,} steps before it could not be written"
     run._engine.tell("note", words)
     open_end = isinstance(goal, int) and goal > step and not content.facts.get("conditions")
     run._control.goal = goal if open_end else None

@@ -8,15 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int64
-
 from toolshed import paths
 from toolshed.checkpoints import Saving
 from toolshed.checkpoints.labels import check_dict
 from toolshed.errors import RunError
 from toolshed.gradients import GradientStrategy, backprop
-from toolshed.insight import Autopsy, first_nonfinite
 from toolshed.metrics import Collection
 from toolshed.run import place
 from toolshed.run.buttons import press
@@ -25,7 +21,6 @@ from toolshed.run.durable import Durable, describe, new_folder
 from toolshed.run.edits import ModelChange
 from toolshed.run.engine import Engine
 from toolshed.run.following import Follower
-from toolshed.run.histograms import histograms_over_time
 from toolshed.run.leaf_history import LeafHistory
 from toolshed.run.logged import check_logged
 from toolshed.run.parts import (
@@ -144,11 +139,13 @@ class Run(Readable):
         self._eval_data = eval_data
         self._control = Control(self._engine, self.name, eval_data, check_finite=check_finite)
         weakref.finalize(self, self._control.wish_stop).atexit = False
-        self._followers = [Follower(sink, self.name, self._publisher) for sink in sinks]
-        if folder is not None:
+        made: dict[str, Any] = {}
+        if folder is not None or sinks:
             options = {"norms_every": norms_every, "snapshot_every": snapshot_every}
             options |= {"snapshot_bytes": snapshot_bytes, "check_finite": check_finite}
             made = describe(self._engine, data, eval_data, seed, options) | {"config": config}
+        self._followers = [Follower(sink, self.name, made, self._publisher) for sink in sinks]
+        if folder is not None:
             self._keep(Durable(self.name, self._engine, self._control, folder, made, every))
 
     # --- forwards -----------------------------------------------------------------------------------
@@ -163,7 +160,9 @@ class Run(Readable):
           Exception: what a loss function or the data raised; the steps before it are done.
         """
         n = whole_number("n", n, 1)
-        return self._control.ask_at_rest(lambda: self._steps_by_hand(n))
+        context = self._control.ask_at_rest(lambda: self._steps_by_hand(n))
+        self._publisher.finish()  # the history has its values
+        return context
 
     def train(
         self,
@@ -276,9 +275,11 @@ class Run(Readable):
         """Has statistics of many arrays recorded while the run trains, from the next step on.
 
         ``run.watch("grads/**")`` takes those of every gradient; `toolshed.views.figures.history_map` draws
-        them over time. The steps themselves change in no bit: what is watched is computed beside them,
-        gradients and updates with one more pass forward and back in each step that is looked at, which is
-        about 2 % of the time where that is one step in 50.
+        them over time. The steps themselves change in no bit. A step hands out what it
+        computed, where that leaves its own bits as they are, which the run finds out by trying: gradients of
+        large models then cost less than 2 % with ``every=10``. Elsewhere, and for models so small that several
+        steps are made in a call, gradients and updates are computed again beside the step, which takes about
+        as long as the step.
 
         Args:
           pattern: paths into a Context: ``grads/**``, ``updates/**/weights``, ``params/**``, ``interms/**``.
@@ -326,64 +327,6 @@ class Run(Readable):
         """Begins a branch at the present step, and goes on there."""
         self._control.ask_at_rest(lambda: self._kept_after(lambda: self._engine.fork(name)))
 
-    def explain(self, step: int, branch: str | None = None) -> Context:
-        """Everything that the step which led to ``step`` knew, computed again. Moves nothing."""
-        step = whole_number("step", step, 1)
-        return self._control.ask(lambda: self._engine.explain(step, branch), moves=True)
-
-    def histograms(self, path: str, *, most: int = 12) -> dict[int, Int64[np.ndarray, "49"]]:
-        """The distribution of one array over time, from the snapshots that the timeline keeps.
-
-        Parameters are taken out of the snapshots; of gradients, updates and whatever else a step knows, the
-        one step after each snapshot is computed again. A training goes on in between. Moves nothing.
-        `toolshed.views.figures.ridges` draws them.
-
-        Args:
-          path: into a Context: ``params/mlp/w``, ``grads/mlp/w``.
-          most: how many steps, evenly spread.
-
-        Returns:
-          By the number of steps done, the counts of `toolshed.insight.HISTOGRAM_EDGES`, signed and
-          logarithmic.
-
-        Raises:
-          RunError: no step was made yet.
-          ContextKeyError: there is no such array.
-          DataError: the data can be read only forwards, so that no step can be computed again.
-        """
-        most = whole_number("most", most, 1)
-        return histograms_over_time(self._engine, self._control, path, most)
-
-    def autopsy(self, step: int | None = None, branch: str | None = None) -> Autopsy:
-        """Where in a step the first value comes from that is not finite; see `toolshed.insight`.
-
-        A run that stopped at such a value makes one by itself, which is given here, shown in the dashboard
-        and an event. Any other takes seconds, for the step is run operation by operation; a training in the
-        background waits. Moves nothing.
-
-        Args:
-          step: the one that led to this step; by default the one that the run stopped at and went back from.
-          branch: on the way to which branch; None for the present one.
-
-        Raises:
-          RunError: there is no such step, or none has stopped the run.
-        """
-        if step is None:
-            if self._control.to_blame is None:
-                raise RunError(
-                    "No value that is not finite has stopped this run. run.autopsy(step) looks into any step."
-                )
-            found = self._control.autopsy()
-            if found is not None:
-                return found
-            step, branch = self._control.to_blame
-        number = whole_number("step", step, 1)
-
-        def look(state: TrainState, batch: Any) -> Autopsy:
-            return first_nonfinite(self.trainer, state, batch)
-
-        return self._control.ask(lambda: self._engine.look_at(number, branch, look), moves=True)
-
     # --- edits --------------------------------------------------------------------------------------
 
     def edit(self, **values: float) -> None:
@@ -395,7 +338,12 @@ class Run(Readable):
         Raises:
           RunError: there is none of that name; the nearest ones are named.
         """
-        self._control.ask(lambda: self._edit(values), moves=True)
+
+        def change() -> None:
+            self._engine.edit(values)
+            self._control.say(None, self._control.message)
+
+        self._control.ask(change, moves=True)
 
     def edit_model(self, fn: Callable[[Any], Any]) -> ModelChange:
         """Changes the model: ``fn(model)`` gives the new one. A training in the background is paused first.
@@ -432,8 +380,6 @@ class Run(Readable):
         durable.begin()
         self._durable = self._control.keeps = durable
 
-    # --- buttons ------------------------------------------------------------------------------------
-
     def request(self, action: str, **arguments: Any) -> None:
         """What a button does: asks for an action by its name and returns at once; errors become events."""
         press(self, self._control, action, arguments)
@@ -462,10 +408,6 @@ class Run(Readable):
         if self._control.keeps is not None:
             self._control.keeps.at_rest()
         return result
-
-    def _edit(self, values: Mapping[str, Any]) -> None:
-        self._engine.edit(values)
-        self._control.say(None, self._control.message)
 
     def _ipython_display_(self) -> None:
         show_in_notebook(self)

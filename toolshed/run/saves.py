@@ -57,6 +57,10 @@ class Saves:
       keeper: writes the values first.
       publisher: is told.
       every: steps or time between two checkpoints that nobody asked for; 0 for none.
+
+    Attributes:
+      repository: where to.
+      problem: why the last one was not saved, in words; or empty.
     """
 
     def __init__(self, repository: Repository, keeper: Keeper, publisher: Publisher, every: Every):
@@ -70,7 +74,7 @@ class Saves:
         self._wait = self._seconds
         self._due = time.monotonic() + self._wait
         self._newest: tuple[int, str, int] | None = None  # step, branch and edits of what was saved last
-        self._problem = ""
+        self.problem = ""
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is to be made after this step. Asked after each one."""
@@ -101,6 +105,10 @@ class Saves:
             return False
         self.save(engine, tags)
         return True
+
+    def forget(self) -> None:
+        """What was saved may be gone: the next state is saved, whichever it is."""
+        self._newest = None
 
     def restored(self, step: int, branch: str, edits: int) -> None:
         """This state is the one that was saved last."""
@@ -144,11 +152,11 @@ class Saves:
         except Exception as error:
             self._newest = None
             words = one_line(error)
-            saving.finish(error if isinstance(error, CheckpointError) else CheckpointError(words))
             self._failed(step, words)
+            saving.finish(error if isinstance(error, CheckpointError) else CheckpointError(words))
         else:
+            self.problem = ""
             saving.finish()
-            self._problem = ""
         finally:
             self._waiting -= 1
             now = time.monotonic()
@@ -156,8 +164,8 @@ class Saves:
             self._due = now + self._wait
 
     def _failed(self, step: int, words: str) -> None:
-        if words != self._problem:
-            self._problem = words
+        if words != self.problem:
+            self.problem = words
             self._publisher.event("error", step, self._publisher.history.branch, words)
             warn_aloud(f"{words} Training goes on.", StoreWarning)
 

@@ -156,6 +156,10 @@ class Serial:
         self._closed = True
         self._wake.put(None)
 
+    def abandon(self) -> None:
+        """Has the end of the interpreter not wait for it. What it does must not be inside jax."""
+        _all.discard(self)
+
     def join(self, patience: float) -> None:
         """Waits for the thread, for some seconds at most."""
         thread = self._thread

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import optax
 
 from toolshed import models, paths
 from toolshed.data import feed, stack
-from toolshed.errors import DataError, ModelError, NonFiniteError, StateError, ToolshedError
+from toolshed.errors import ModelError, NonFiniteError, StateError, ToolshedError
 from toolshed.gradients import GradientStrategy, backprop
 from toolshed.interrupts import InterruptGuard
 from toolshed.metrics import Collection
@@ -23,15 +22,14 @@ from toolshed.training.context import Context
 from toolshed.training.evaluation import Evaluation
 from toolshed.training.incoming import IncomingLosses
 from toolshed.training.lookahead import Lookahead
+from toolshed.training.pace import Pace
 from toolshed.training.program import Skeleton
 from toolshed.training.step import TrainStep, build_train_step
-from toolshed.training.stepper import Stepper, at_once
-from toolshed.training.watches import EarlyStop, Monitor, Watch, saving_in
+from toolshed.training.stepper import Stepper
+from toolshed.training.watches import EarlyStop, Monitor, Watch, checked_window, saving_in
 
 # Numbers that no step has, to fold keys from that no step uses.
 _INIT, _TRAIN = 0xFFFF_FFFD, 0xFFFF_FFFC
-_FIRST_LOOK = 0.02  # seconds
-_LOOK_EVERY = 0.5  # seconds between two looks at the losses that came in
 
 Report = Callable[[int, jax.Array, TrainState], None]
 
@@ -201,7 +199,7 @@ class Trainer:
             watches = (*watches, saving_in(checkpoints, data))
         windowed = bool(watches) or eval_data is not None or window is not None
         if windowed:
-            window = _checked_window(window, data)
+            window = checked_window(window, data)
             self._start_watches(watches, state, eval_data)
         batches = feed(data, steps)
         if steps == 0:
@@ -281,7 +279,7 @@ class Trainer:
     def _loop(self, state: TrainState, batches: Iterator[Any], losses: IncomingLosses) -> TrainState:
         """Steps in memory of their own, donated from one to the next."""
         stepper = self._stepper = Stepper(state)
-        tape, pace = self._steps_in_fit.tape(), _Pace(stepper.most)
+        tape, pace = self._steps_in_fit.tape(), Pace(stepper.most)
         with InterruptGuard() as guard:
             try:
                 for step, some in self._calls(batches, pace):
@@ -299,7 +297,7 @@ class Trainer:
             losses.add_rows(tape.take())
         return self.last_state
 
-    def _calls(self, batches: Iterator[Any], pace: _Pace) -> Iterator[tuple[TrainStep, list[Any]]]:
+    def _calls(self, batches: Iterator[Any], pace: Pace) -> Iterator[tuple[TrainStep, list[Any]]]:
         """Which step to call with which batches; with ``steps_per_call``, k as one as far as they go."""
         k = self.steps_per_call
         if k == 1:
@@ -390,45 +388,6 @@ def _check_state(state: Any) -> None:
     if not isinstance(state, TrainState):
         raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
     state.check_alive()
-
-
-def _checked_window(window: Any, data: Any) -> int:
-    if window is None:
-        try:
-            window = len(data)
-        except TypeError:
-            raise DataError(
-                f"How many steps is a window? {type(data).__name__} does not tell its number of batches:"
-                " pass window=…."
-            ) from None
-    if not isinstance(window, int) or window < 1:
-        raise DataError(f"window is {window!r}; expected a whole number from 1.")
-    return window
-
-
-class _Pace:
-    """When to look at the losses, and how many steps to make in a call.
-
-    Args:
-      most: steps in a call, at the most.
-    """
-
-    def __init__(self, most: int):
-        self.at_once = 1
-        self._most = most
-        self._steps, self._since = 0, time.monotonic()
-        self._wait = _FIRST_LOOK
-
-    def is_time_to_look(self, steps: int) -> bool:
-        """Whether it is, ``steps`` after it was asked last."""
-        self._steps += steps
-        now = time.monotonic()
-        if now - self._since < self._wait:
-            return False
-        self.at_once = at_once(self._most, self._steps, now - self._since)
-        self._steps, self._since = 0, now
-        self._wait = min(2 * self._wait, _LOOK_EVERY)
-        return True
 
 
 def _shapes(batch: Any) -> tuple[Any, ...]:

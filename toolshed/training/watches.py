@@ -17,7 +17,7 @@ import numpy as np
 
 from toolshed import paths
 from toolshed.data import Stream
-from toolshed.errors import ToolshedError
+from toolshed.errors import DataError, ToolshedError
 from toolshed.state import TrainState
 
 Watch = Callable[[int, Mapping[str, Any], TrainState], TrainState | None]
@@ -236,3 +236,22 @@ def saving_in(checkpoints: Any, data: Any) -> Watch:
         checkpoints.save(state, metrics=numbers, data_state=position)
 
     return save
+
+
+def checked_window(window: Any, data: Any) -> int:
+    """The number of steps between two calls of watches; None for as many as the data have batches.
+
+    Raises:
+      DataError: it is no whole number from 1, or the data do not tell.
+    """
+    if window is None:
+        try:
+            window = len(data)
+        except TypeError:
+            raise DataError(
+                f"How many steps is a window? {type(data).__name__} does not tell its number of batches:"
+                " pass window=…."
+            ) from None
+    if not isinstance(window, int) or window < 1:
+        raise DataError(f"window is {window!r}; expected a whole number from 1.")
+    return window
