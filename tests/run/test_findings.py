@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import toolshed
 from toolshed.insight.autopsy import Autopsy, Fault
 from toolshed.insight.source import Source
+from toolshed.run.feed import Feed
 from toolshed.run.findings import EXAMPLES, FIELDS, TEXT, findings, sentence
 
-PLACE = {"epoch": 2, "index": 6, "ended": False}
+PLACE = {"position": 20, "epoch": 2, "index": 6}
 
 
 def fault(**changes: Any) -> Fault:
@@ -32,10 +36,29 @@ def test_one_line_names_the_operation_and_the_line_but_no_folder():
     assert "someone" not in json.dumps(found)
 
 
-def test_the_place_of_a_batch_is_said_in_epochs():
-    assert findings(autopsy(), PLACE)["batch"]["place"] == "batch 7 of epoch 3"
-    assert findings(autopsy(), PLACE, 6)["batch"]["place"] == "batch 1 of epoch 4"
-    assert findings(autopsy(), {**PLACE, "ended": True})["batch"]["place"] == "batch 1 of epoch 4"
+@pytest.mark.parametrize(
+    ("place", "length", "words"),
+    [
+        (PLACE, 7, "batch 7 of epoch 3"),
+        (PLACE, None, "batch 7 of epoch 3"),  # epochs that are not equally long
+        ({"position": 21, "epoch": 2, "index": 7}, 7, "batch 1 of epoch 4"),  # which has not begun yet
+        ({"position": 20, "fingerprint": "…"}, 7, "batch 7 of epoch 3"),
+        ({"position": 1234}, None, "batch 1,235"),
+        ({"somewhere": 3}, 7, ""),
+        (None, None, ""),
+    ],
+)
+def test_the_place_of_a_batch_is_said_as_far_as_it_is_known(place, length, words):
+    assert findings(autopsy(), place, length)["batch"]["place"] == words
+
+
+def test_places_are_those_of_real_streams():
+    for data in (toolshed.data.from_arrays({"x": np.zeros((12, 1))}, batch_size=4), [{"x": 0}] * 3):
+        stream = data if isinstance(data, toolshed.data.Stream) else toolshed.data.stream(data)
+        feed = Feed(stream)
+        for _ in range(7):
+            feed.take()
+        assert findings(autopsy(), feed.position, feed.length)["batch"]["place"] == "batch 2 of epoch 3"
 
 
 def test_the_examples_are_those_along_the_first_axis_of_the_result():
@@ -54,12 +77,18 @@ def test_fields_of_every_kind_are_described():
         "mask": np.array([True, False]),
         "none": np.full((2, 1), np.nan, np.float32),
         "one": np.float32(3),
+        "key": jax.random.key(0),
+        "names": np.array(["a", "b"]),
+        "waves": np.ones(2, np.complex64),
     }
     fields = {field["path"]: field for field in findings(autopsy(batch), PLACE)["batch"]["fields"]}
     assert (fields["ids"]["min"], fields["ids"]["max"]) == (0.0, 5.0)
     half = fields["half"]
     assert (half["min"], half["max"], half["nan"], half["infinite"], half["examples"]) == (1, 2, 1, 1, [0, 1])
-    assert (fields["mask"]["type"], fields["mask"]["min"]) == ("bool[2]", None)
+    assert (fields["mask"]["type"], fields["mask"]["min"], fields["mask"]["max"]) == ("bool[2]", 0.0, 1.0)
+    assert (fields["key"]["type"], fields["key"]["min"]) == ("key<fry>[]", None)
+    assert (fields["names"]["type"], fields["names"]["bad"]) == ("<U1[2]", 0)
+    assert fields["waves"]["max"] is None
     assert (fields["none"]["min"], fields["none"]["nan"]) == (None, 2)
     assert fields["one"]["max"] == 3.0
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from toolshed import paths
 from toolshed.insight import Autopsy
+from toolshed.insight.leaves import NUMBERS, leaf_of
 from toolshed.run.events import plain
 
 LINES = 24
@@ -81,19 +82,23 @@ def _batch(autopsy: Autopsy, place: str) -> dict[str, Any]:
 
 
 def _place(place: Any, length: int | None) -> str:
-    """Where a batch was, in words."""
-    epoch, index = int(place["epoch"]), int(place["index"])
-    if place["ended"] or index == length:  # the next epoch has not begun yet
-        epoch, index = epoch + 1, 0
-    return f"batch {index + 1:,} of epoch {epoch + 1:,}"
+    """Where a batch was, in words, as far as the stream tells."""
+    known = place if isinstance(place, Mapping) else {}
+    position, epoch, index = (known.get(name) for name in ("position", "epoch", "index"))
+    if length and isinstance(position, int):
+        epoch, index = divmod(position, length)
+    if isinstance(epoch, int) and isinstance(index, int):
+        return f"batch {index + 1:,} of epoch {epoch + 1:,}"
+    return f"batch {position + 1:,}" if isinstance(position, int) else ""
 
 
 def _field(path: str, leaf: Any) -> dict[str, Any]:
     """One field of a batch: its type, the extremes of its finite values, and what is not finite in it."""
-    known = {"path": _clip(path), "type": _clip(paths.describe(leaf))}
-    array = np.asarray(getattr(leaf, "data_array", leaf))
-    if not jnp.issubdtype(array.dtype, jnp.number) or jnp.issubdtype(array.dtype, jnp.complexfloating):
+    one = leaf_of(leaf)
+    known = {"path": _clip(path), "type": _clip(one.description)}
+    if one.kind != NUMBERS or one.array.dtype.kind == "c":
         return {**known, "min": None, "max": None, "nan": 0, "infinite": 0, "examples": [], "bad": 0}
+    array = np.asarray(one.array)
     if jnp.issubdtype(array.dtype, jnp.floating):
         array = array.astype(np.promote_types(np.float32, array.dtype) if array.dtype.kind == "f" else "f4")
     finite = np.isfinite(array)

@@ -64,8 +64,8 @@ class Inquest:
             self._check()
             state, batch, place = engine.look_at(step, self._branch, self._take)
             found = search(engine.trainer, (state, batch), {}, between=self._check)
-            data = findings(found, place, engine.feed.length)
             self.found = found
+            data = findings(found, place, engine.feed.length)
             engine.publisher.event("autopsy", step, self._branch, sentence(data), **data)
         except Abandoned:
             pass
