@@ -38,7 +38,7 @@ export function paint(ctx, map, place, scale, theme, font) {
   ctx.textBaseline = "middle";
   ctx.fillStyle = theme.shade(0.8);
   ctx.textAlign = "right";
-  names.forEach((name, i) => ctx.fillText(shortened(ctx, name, left - GAP), left - GAP, (i + 0.5) * high));
+  shortened(ctx, names, left - GAP).forEach((name, i) => ctx.fillText(name, left - GAP, (i + 0.5) * high));
   ctx.fillStyle = theme.shade(0.05);
   ctx.fillRect(left, 0, right - left, bottom);
   paintCells(ctx, map, place, scale, theme, ratio);
@@ -110,10 +110,20 @@ function paintAxis(ctx, { left, right, bottom, start, stop, x }, theme) {
   }
 }
 
-/** A name that fits; what is left out is in the middle, for both ends tell arrays apart. */
-function shortened(ctx, name, room) {
+/** Names that fit. What is left out is where that leaves the most of them apart: in the middle, at best. */
+function shortened(ctx, names, room) {
+  const ways = [0.45, 0.65, 0.8, 0.25, 0].map((share) => names.map((name) => fitted(ctx, name, room, share)));
+  const apart = ways.map((way) => new Set(way).size);
+  return ways[apart.indexOf(Math.max(...apart))];
+}
+
+/** A name that fits, with a share of what is kept at its beginning and the rest at its end. */
+function fitted(ctx, name, room, share) {
   if (ctx.measureText(name).width <= room) return name;
-  const cut = (kept) => `${name.slice(0, Math.floor(0.45 * kept))}…${name.slice(name.length - Math.ceil(0.55 * kept))}`;
+  const cut = (kept) => {
+    const head = Math.round(share * kept);
+    return `${name.slice(0, head)}…${name.slice(name.length - kept + head)}`;
+  };
   let kept = name.length - 1;
   while (kept > 1 && ctx.measureText(cut(kept)).width > room) kept -= 1;
   return cut(kept);
