@@ -209,7 +209,7 @@ class Control:
                 if ending.error is not None and place.is_watched():
                     traceback.print_exception(ending.error)
                 with self._changing:
-                    if ending.status == "paused" and training.wish is None:
+                    if ending.status == "paused" and training.wish is None and self._error is None:
                         continue  # resumed before it had paused
                     self._end(ending)
                     if self.keeps is not None:
