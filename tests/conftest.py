@@ -6,6 +6,7 @@ argument in words of their own, which the tests read.
 
 import gc
 import os
+import signal
 from typing import Any
 
 import jaxtyping
@@ -13,6 +14,9 @@ import pytest
 
 from tests.compiling import OPTIMIZED, compile_quickly
 
+# A shell that starts something in the background has it ignore Ctrl-C, which tests are about.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if OPTIMIZED not in os.environ:
     compile_quickly()
 jaxtyping.install_import_hook(
