@@ -80,7 +80,7 @@ def test_events_are_marks_with_words_and_a_list(show):
     said = stage.page.locator('[data-panel="accuracy"] .tl-tip')
     expect(said).to_have_text("step 333: learning_rate 0.001 → 0.0003")
     expect(stage.page.locator('[data-panel="loss"] .tl-tip')).to_have_text(said.inner_text())
-    stage.page.locator("summary").click()
+    stage.page.locator("summary", has_text="Events").click()
     expect(stage.page.locator(".tl-events li")).to_have_text(
         ["500saved as best", "333learning_rate 0.001 → 0.0003"]
     )
@@ -105,7 +105,7 @@ def test_hostile_names_are_text(show):
     run.events = (event("error", 10, "<img src=x onerror=window.pwned=1>", name=hostile),)
     run.set(message="<img src=x onerror=window.pwned=1>")
     stage = show(run, width=700)
-    stage.page.locator("summary").click()
+    stage.page.locator("summary", has_text="Events").click()
     stage.settle()
     assert stage.page.locator("img, script").count() == 0
     assert stage.page.evaluate("() => window.pwned") is None

@@ -50,6 +50,7 @@ def test_two_front_ends_of_one_run_show_the_same_and_zoom_each_for_itself(show):
 
 def test_what_is_closed_listens_no_more(show):
     stage = show(training())
+    stage.pump_until(lambda: stage.dashboard._looks._views)  # it has been heard
     assert stage.page.evaluate("() => window.listening()") > 0
     stage.page.evaluate("() => window.close_()")
     assert stage.page.evaluate("() => window.listening()") == 0

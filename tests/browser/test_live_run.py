@@ -137,9 +137,9 @@ def test_the_learning_rate_is_edited_in_its_field(live):
     field.press("Enter")
     expect(field).to_have_value("0.0003")
     assert live.ask("round(run.hyperparameters['learning_rate'], 7)") == "0.0003"
-    live.page.locator("summary").click()
+    live.page.locator("summary", has_text="Events").click()
     expect(live.page.locator(".tl-events li").first).to_contain_text("learning_rate")
-    live.page.locator("summary").click()
+    live.page.locator("summary", has_text="Events").click()
 
 
 def test_an_action_that_cannot_be_done_is_said(live):
