@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/venv.sh
-.venv/bin/pip install --quiet --editable '.[test]'
+.venv/bin/pip install --quiet uv
+.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[test]'
 # Playwright's driver needs a library that small Debian and Ubuntu systems lack.
 if command -v apt-get >/dev/null && ! /sbin/ldconfig -p | grep -q libatomic.so.1; then
     apt_install libatomic1

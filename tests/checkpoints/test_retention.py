@@ -57,6 +57,8 @@ def kept(rules: Retention, manifests: list[Manifest]) -> list[int]:
         ({"keep_tagged": False}, [(1, "mine"), 1], [1, 1]),  # that says nothing where everything is kept
         ({"keep_last": 2}, [1, 2, 2, 2], [1, 2]),
         ({"keep_best": "loss"}, [(1, 0.5), (1, 2.0), (3, 1.0)], [3]),  # what goes is not the best
+        # what has a tag does not take the place of what was written over it
+        ({"keep_best": "loss"}, [(1, 0.1, "mine"), (1, 5.0), (2, 1.0), (3, 2.0)], [1, 1, 2, 3]),
     ],
 )
 def test_what_stays(rules, checkpoints, expected):

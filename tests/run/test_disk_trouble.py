@@ -192,6 +192,7 @@ def test_no_trouble_is_told_where_there_is_none(tmp_path):
 def test_the_last_state_is_saved_at_the_end_where_it_could_not_be_before(tmp_path, capsys):
     watched = Watched(tmp_path)
     run = watched.run
+    watched.goes_on()  # to a state that is not saved yet
     staging = run.checkpoints.path / "staging"
     staging.rmdir()
     staging.touch()  # a file where a directory has to be

@@ -60,8 +60,8 @@ class Retention:
     def discarded(self, manifests: Iterable[Manifest], written: Manifest) -> list[Manifest]:
         """Those of the whole checkpoints that may go, now that another one was written.
 
-        One that was written again under the same step goes unless it has a tag. The one just written
-        stays in any case, so there is always a whole one.
+        One that was written again under the same step goes unless it has a tag; then the newer one stays,
+        too. The one just written stays in any case, so there is always a whole one.
         """
         manifests = list(manifests)
         newest = {manifest.step: manifest.generation for manifest in sorted(manifests, key=_generation)}
@@ -69,6 +69,8 @@ class Retention:
         kept = {written.generation} | self._kept(current)
         if self.keep_tagged or self.keeps_all:
             kept |= {manifest.generation for manifest in manifests if manifest.tags}
+        # where an older one of a step stays, the newest does, whose place it would take
+        kept |= {newest[manifest.step] for manifest in manifests if manifest.generation in kept}
         return [manifest for manifest in manifests if manifest.generation not in kept]
 
     def _kept(self, manifests: list[Manifest]) -> set[int]:
