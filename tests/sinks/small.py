@@ -18,7 +18,7 @@ ODD = "<b>mine</b>/number"
 def finish(run: toolshed.Run) -> None:
     """What the end of a script does."""
     for follower in run._followers:
-        follower.finish()
+        follower.finish(patience=300)
 
 
 def two_branches(*sinks: Any) -> toolshed.Run:
