@@ -14,6 +14,7 @@ import toolshed
 from tests import zoo
 from tests.training.by_hand import batches, differing, new_state, values_of
 from toolshed.errors import BatchError
+from toolshed.state.train_state import HELD
 from toolshed.training import packing
 from toolshed.training.stepper import Stepper
 
@@ -44,11 +45,26 @@ def test_packed_steps_give_the_bits_of_steps_by_hand(case: Any):
     stepper = stepped(case, first, 5)
     for batch in batches(case, 5):
         expected, _ = by_hand(expected, batch)
-    assert stepper._packed is not None
-    assert len(stepper._packed[0].packs) >= 2
+    assert len(stepper.state.__dict__[HELD].packed.packs) >= 2
     assert differing(values_of(stepper.state), values_of(expected)) == []
     assert int(stepper.state.step) == 5
     first.check_alive()  # what the caller has is not given away
+
+
+@pytest.mark.usefixtures("packs_everything")
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_steps_by_hand_that_hold_their_values_give_the_bits_of_steps_that_do_not(case: Any):
+    case = case()
+    state = expected = new_state(case, optax.adam(1e-2))
+    plain = toolshed.build_train_step(case.loss_fn, fields=())
+    holding = toolshed.build_train_step(case.loss_fn, fields=(), donate=True)
+    for batch in batches(case, 5):
+        expected, _ = plain(expected, batch)
+    expected = values_of(expected)
+    for batch in batches(case, 5):
+        state, _ = holding(state, batch)
+    assert len(state.__dict__[HELD].packed.packs) >= 2
+    assert differing(values_of(state), expected) == []
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,11 @@ from toolshed.structs import STATIC, struct
 
 # fold_in(root, step) gives the keys of the steps, so these must be no step's number.
 _NEXT_ROOT, _NEXT_KEY = 0xFFFF_FFFF, 0xFFFF_FFFE
+
+# A step may leave the values that it changed as few large arrays. What holds them stands under this name in
+# the state's `__dict__` and the fields do not, until one of them is read: `held.read()` gives all three.
+HELD = "_held"
+HELD_FIELDS = ("params", "opt_state", "model_state")
 
 
 @struct(eq=False)
@@ -216,6 +221,8 @@ class TrainState(pz.Struct):
                 close = paths.nearest(name, known, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else f" There are {', '.join(known)}."
                 raise StateError(f"TrainState has no field {name!r}.{hint}")
+        if HELD in self.__dict__ and fields.keys().isdisjoint(HELD_FIELDS):
+            return with_fields({**self.__dict__, **fields})
         return dataclasses.replace(self, **fields)
 
     def to_snapshot(self) -> dict[str, Any]:
@@ -268,6 +275,18 @@ class TrainState(pz.Struct):
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
         return NotImplemented  # toolshed.views draws it
 
+    if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            held = self.__dict__.get(HELD) if name in HELD_FIELDS else None
+            if held is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self.__dict__.update(held.read())
+            return self.__dict__[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.attributes_dict()  # a copy, or a pickle, has the arrays
+
     def check_alive(self) -> None:
         """Raises `StateError` if this state's arrays were donated to a step and are gone."""
         for name in ("params", "opt_state", "model_state", "step"):
@@ -275,11 +294,7 @@ class TrainState(pz.Struct):
             gone = [path for path, value in leaves if _is_deleted(value)]
             if gone:
                 path = f"{name}/{gone[0]}" if gone[0] else name
-                raise StateError(
-                    f"The arrays of this state are gone ({path} is deleted): it was given to a"
-                    " step that donates. Use the state that the step returned, or build the step"
-                    " without donate=True."
-                )
+                raise gone_error(path)
 
     def _check_grads(self, grads: Mapping[str, Any]) -> None:
         if not isinstance(grads, Mapping):
@@ -304,6 +319,24 @@ def _apply_gradients(
     optimizer = optax.with_extra_args_support(optimizer_def)
     updates, opt_state = optimizer.update(grads, opt_state, params, **extra_args)
     return optax.apply_updates(params, updates), opt_state
+
+
+def with_fields(fields: dict[str, Any]) -> TrainState:
+    """A state of these values, as fast as it can be made; the dict becomes the state's own.
+
+    What is held stands there instead of the fields that it has.
+    """
+    state = object.__new__(TrainState)
+    object.__setattr__(state, "__dict__", fields)
+    return state
+
+
+def gone_error(path: str) -> StateError:
+    """What is wrong with a state whose array at ``path`` was given away."""
+    return StateError(
+        f"The arrays of this state are gone ({path} is deleted): it was given to a step that donates. Use the"
+        " state that the step returned, or build the step without donate=True."
+    )
 
 
 def _is_deleted(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -33,6 +33,7 @@ class Program:
       packing: how the first three arguments are packed into one, or None. What is packed is donated.
 
     Attributes:
+      packing: the same.
       run: the compiled step.
       observe: the compiled computation of the Context, or None.
     """
@@ -58,7 +59,7 @@ class Program:
         for position, name in enumerate(("params", "opt_state", "model_state")):
             if donate and name not in kept:
                 donated.append(position)
-        self._packing = packing
+        self.packing = packing
         if packing is None:
             self.run = jax.jit(self._trace, donate_argnums=tuple(donated), **placement.jit_arguments())
         else:
@@ -77,28 +78,34 @@ class Program:
         block: Any,
         count: Any,
     ) -> tuple[tuple[Packed, Any], dict[str, Any], Any]:
-        """``count`` steps on packed values, each on its batch.
+        """``count`` steps on packed values, each on its batch, and the Context fields of the last one.
 
         The step stands in a loop of a length that the compiler does not know. So it is compiled as it
         would be by itself, not fused with the packing or another step, and rounds every bit the same.
         """
-        assert self._packing is not None
+        assert self.packing is not None
         for batch in batches:
             check_is_batch(batch)
-        values = (*self._packing.unpack(packed), rest, block)
+        values = (*self.packing.unpack(packed), rest, block)
         first, *others = batches
+        if self._first is not None:
+            Signature(batch=first).check_batch_structure(self._first)
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches) if others else None
 
-        def body(number: Any, values: Any) -> Any:
-            params, opt_state, model_state, rest, block = values
+        def body(number: Any, carried: Any) -> Any:
+            (params, opt_state, model_state, rest, block), _ = carried
             batch = first if stacked is None else jax.tree.map(lambda leaf: _entry(leaf, number), stacked)
-            after, _, block = self._trace(
+            after, fields, block = self._trace(
                 params, opt_state, model_state, rest, constants, key, batch, block, at_once=len(batches)
             )
-            return (*after, block)
+            return (*after, block), fields
 
-        *after, rest, block = jax.lax.fori_loop(0, count, body, values)
-        return (self._packing.pack(tuple(after)), rest), {}, block
+        fields = {}
+        if self._computation.outputs:  # a loop needs something to begin with
+            shapes = jax.eval_shape(self._computation, *values[:4], constants, key, first, block)[1]
+            fields = jax.tree.map(lambda leaf: jax.lax.full(leaf.shape, 0, leaf.dtype), shapes)
+        (*after, rest, block), fields = jax.lax.fori_loop(0, count, body, (values, fields))
+        return (self.packing.pack(tuple(after)), rest), fields, block
 
     def _trace(
         self,
@@ -148,6 +155,7 @@ class Ready:
         "metrics",
         "observe",
         "optimizer_def",
+        "packing",
         "placement",
         "root_rng",
         "run",
@@ -157,6 +165,7 @@ class Ready:
     def __init__(self, program: Program, state: TrainState, constants: tuple[Any, ...], placement: Placement):
         self.run = program.run
         self.observe = program.observe
+        self.packing = program.packing
         self.skeleton = state.model_without_params
         self.root_rng = state.root_rng
         self.optimizer_def = state.optimizer_def
@@ -165,6 +174,12 @@ class Ready:
         self.constants = placement.replicate(constants)
         self.key = placement.replicate(raw_key(state.root_rng))
 
-    def has_metrics_of(self, metrics: Any) -> bool:
-        """True if these metrics are of the collection that the step was prepared for."""
-        return metrics is not None and self.metrics is not None and metrics.definition is self.metrics
+    def fits(self, state: Mapping[str, Any]) -> bool:
+        """True if a state, given as its fields, has all that this was prepared for."""
+        metrics = state["metrics"]
+        return (
+            state["model_without_params"] is self.skeleton
+            and state["root_rng"] is self.root_rng
+            and state["optimizer_def"] is self.optimizer_def
+            and (None if metrics is None else metrics.definition) is self.metrics
+        )

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+
+from toolshed.state.train_state import HELD, HELD_FIELDS, TrainState, gone_error, with_fields
 
 _SMALL = 4096  # bytes: packing copies, which costs more than it saves for arrays much larger
 _TOGETHER = 8  # arrays in a pack
-_MANY = 512  # small arrays from which on packing is worth its compilation
+_MANY = 2  # small arrays from which on packing is worth its compilation
 
 
 class Packed(NamedTuple):
@@ -53,6 +56,10 @@ class Packing:
         self._others = tuple(number for number in range(len(leaves)) if number not in packed)
         self.identity = (self._structure, self._groups)
 
+    def same_as(self, other: Packing | None) -> bool:
+        """True if the other does the same."""
+        return self is other or (other is not None and self.identity == other.identity)
+
     def pack(self, tree: Any) -> Packed:
         """The tree packed. What is packed is copied, the other leaves are not."""
         leaves = self._structure.flatten_up_to(tree)
@@ -70,6 +77,44 @@ class Packing:
         return self._structure.unflatten(leaves)
 
 
+class Held:
+    """What a step changed in a state, packed until somebody reads it.
+
+    Attributes:
+      packing: how the values are packed.
+      packed: parameters, optimiser state and model state.
+    """
+
+    __slots__ = ("packed", "packing")
+
+    def __init__(self, packing: Packing, packed: Packed):
+        self.packing, self.packed = packing, packed
+
+    def read(self) -> dict[str, Any]:
+        """The fields of a TrainState that are held.
+
+        Raises:
+          StateError: they were given to a step that donates.
+        """
+        if any(pack.is_deleted() for pack in self.packed.packs):
+            raise gone_error("params")
+        return dict(zip(HELD_FIELDS, self.packing.unpack(self.packed), strict=True))
+
+
+def hold(state: TrainState, packing: Packing) -> TrainState:
+    """The state with its values held in this packing; the same state if they are already."""
+    held = state.__dict__.get(HELD)
+    if held is not None and held.packing.same_as(packing):
+        return state
+    packed = packing.pack(tuple(getattr(state, name) for name in HELD_FIELDS))
+    return with_fields({**without_held(state), HELD: Held(packing, packed)})
+
+
+def without_held(state: TrainState) -> dict[str, Any]:
+    """The fields that are never held."""
+    return {name: value for name, value in state.__dict__.items() if name not in HELD_FIELDS}
+
+
 def packing_for(tree: Any) -> Packing | None:
     """How to pack a tree's arrays, or None where that would gain little or they are on several devices."""
     if sum(map(_is_small, jax.tree.leaves(tree))) < _MANY:
@@ -82,8 +127,13 @@ def is_on_one_device(tree: Any) -> bool:
     return len({device for leaf in jax.tree.leaves(tree) for device in leaf.sharding.device_set}) == 1
 
 
-def _is_small(leaf: jax.Array) -> bool:
-    return leaf.nbytes <= _SMALL and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+def _is_small(leaf: Any) -> bool:
+    return (
+        isinstance(leaf, jax.Array)
+        and not isinstance(leaf, Tracer)
+        and leaf.nbytes <= _SMALL
+        and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    )
 
 
 # Compiled once for each shape, not for each tree.

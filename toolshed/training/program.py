@@ -70,6 +70,9 @@ class Computation:
       record: the scalars that go on the tape: Context paths, or functions.
       steps_per_call: how many steps one call makes, each on its slice of the batch.
       check_finite: whether to return which gradients are finite.
+
+    Attributes:
+      outputs: the same.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class Computation:
         self._metrics = state.metrics
         self._loss_fn = loss_fn
         self._gradients = gradient_strategy
-        self._outputs = outputs
+        self.outputs = outputs
         self._record = record
         self._steps = steps_per_call
         self._check_finite = check_finite
@@ -194,7 +197,7 @@ class Computation:
         return after, self._select(fields), _scalars(fields, opt_state, taped)
 
     def _select(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        selected = {name: fields[name] for name in self._outputs if name in fields}
+        selected = {name: fields[name] for name in self.outputs if name in fields}
         if self._check_finite:
             checked = {"loss_total": fields["loss_total"], **fields["grads"]}
             selected["finite"] = jnp.stack([jnp.isfinite(x).all() for x in checked.values()])

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from toolshed import paths
-from toolshed.errors import BatchError, NonFiniteError, StateError
+from toolshed.errors import StateError
 from toolshed.gradients import GradientStrategy, backprop
-from toolshed.loss_function import check_is_batch
 from toolshed.state import TrainState
+from toolshed.state.train_state import HELD, HELD_FIELDS, with_fields
 from toolshed.training.carried import Carried
 from toolshed.training.compiled import Program, Ready
 from toolshed.training.context import FIELDS, FROM_AUX, Context, make_context
-from toolshed.training.packing import Packed, Packing
+from toolshed.training.failures import explain, raise_if_not_finite
+from toolshed.training.packing import Held, Packing, hold, packing_for, without_held
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation, Skeleton
 from toolshed.training.tape import Scalar, Tape
@@ -47,9 +47,10 @@ def build_train_step(
         all, or with ``donate`` or ``steps_per_call`` for ``loss_total`` and ``aux`` alone. See the note
         on rounding.
       gradient_strategy: how gradients are found; see `toolshed.gradients`.
-      donate: let the step reuse the memory of the state it is given. That state's arrays are gone
-        afterwards, and so is the model that it was made from. What ``fields`` asks to keep from before
-        the update is not donated.
+      donate: let the step reuse the memory of the state it is given. That state is gone afterwards, and
+        so is the model that it was made from. What ``fields`` asks to keep from before the update is not
+        donated. A state of more than 500 small arrays then stays packed in few large ones until somebody
+        reads it: a step on it is many times faster, and takes longer to compile.
       steps_per_call: make k steps in one dispatch. Each entry of the batch then has a first axis of k,
         and so has each computed field of the Context; ``step``, ``params``, ``model_state`` and
         ``opt_state`` are those before the first of the k steps.
@@ -141,9 +142,11 @@ class TrainStep:
         self._donate = donate
         self._placement = Placement(train_state_shardings, batch_shardings)
         self._check_finite = check_finite
+        # Very many small arrays stay packed from step to step where nobody is to see those from before one.
+        self._may_hold = donate and not self._placement.is_given and not {*HELD_FIELDS} & {*self._kept}
         self._programs: dict[Any, Program] = {}
         self._ready: Ready | None = None
-        self._ready_packed: tuple[Any, Packing, Ready] | None = None
+        self._ready_together: Ready | None = None
 
     def tape(self, capacity: int = 1024) -> Tape:
         """An empty tape for this step's recorded scalars, with ``capacity`` rows in a block."""
@@ -172,18 +175,17 @@ class TrainStep:
         ready = self._ready
         try:
             old = state.__dict__
-            if (
-                ready is None
-                or old["model_without_params"] is not ready.skeleton
-                or old["root_rng"] is not ready.root_rng
-                or old["optimizer_def"] is not ready.optimizer_def
-                or (
-                    (old["metrics"] is not None or ready.metrics is not None)
-                    and not ready.has_metrics_of(old["metrics"])
-                )
-            ):
+            if ready is None or not ready.fits(old):
                 ready = self._ready = self._prepare(state)
                 old = state.__dict__
+            if ready.packing is not None:
+                if HELD not in old or not old[HELD].packing.same_as(ready.packing):
+                    ready = self._ready = self._prepare(state)  # for a state that no such step made
+                if ready.packing is not None:
+                    new_state, out = self._call_held(ready, hold(state, ready.packing), (batch,), 1, tape)
+                    return new_state, make_context({**self._in_hand(old, batch), **out})
+            if HELD in old:
+                old = state.attributes_dict()
             metrics = old["metrics"]
             block = None if tape is None else tape.reserve(self.record, self.steps_per_call, old["step"])
             params, opt_state, model_state = old["params"], old["opt_state"], old["model_state"]
@@ -201,7 +203,7 @@ class TrainStep:
                 )
                 out = {**out, **observed}
         except Exception as error:
-            _explain(error, state, batch)
+            explain(error, state, batch)
             raise
         step, loss_fn_state, metric_states = after[3]
         if tape is not None:
@@ -213,15 +215,60 @@ class TrainStep:
         if metrics is not None:
             new["metrics"] = metrics.with_states(metric_states)
         if self._kept:
-            kept = {name: old[name] for name in self._kept if name != "batch"}
-            if "batch" in self._kept:
-                kept["batch"] = batch
-            out = {**kept, **out}
+            out = {**self._in_hand(old, batch), **out}
         if self._check_finite:
-            self._raise_if_not_finite(out.pop("finite"), old)
-        new_state = _new_object(TrainState)
-        _set(new_state, "__dict__", new)
-        return new_state, make_context(out)
+            raise_if_not_finite(out.pop("finite"), old)
+        return with_fields(new), make_context(out)
+
+    def call_together(
+        self, state: TrainState, batches: tuple[Any, ...], count: int, tape: Tape
+    ) -> TrainState:
+        """Several calls in one, of a step that donates; what `Stepper` uses.
+
+        Args:
+          state: a state whose values are held.
+          batches: one for each call that this stands for, of one structure and equal shapes.
+          count: how many of them to use; one program is compiled for each number of batches, not for
+            each count.
+          tape: where to record the steps' scalars.
+
+        Returns:
+          The state after the last step, held. Raises as a call does.
+        """
+        ready, old = self._ready_together, state.__dict__
+        try:
+            packing = old[HELD].packing
+            if ready is None or not ready.fits(old) or not packing.same_as(ready.packing):
+                ready = self._ready_together = self._prepare(state, packing)
+            return self._call_held(ready, state, batches, count, tape)[0]
+        except Exception as error:
+            explain(error, state, batches[0])
+            raise
+
+    def _call_held(
+        self, ready: Ready, state: TrainState, batches: tuple[Any, ...], count: int, tape: Tape | None
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """Calls on a state of very many small arrays, which stay packed until somebody reads them."""
+        old, packing, rows = state.__dict__, ready.packing, count * self.steps_per_call
+        assert packing is not None
+        held, metrics = old[HELD], old["metrics"]
+        rest = (old["step"], old["loss_fn_state"], None if metrics is None else metrics.states)
+        block = None if tape is None else tape.reserve(self.record, rows, rest[0])
+        (packed, rest), out, block = ready.run(
+            held.packed, rest, ready.constants, ready.key, batches, block, np.int32(count)
+        )
+        if tape is not None:
+            tape.wrote(block, rows, rest[0])
+        new = without_held(state)
+        new[HELD] = Held(packing, packed)
+        new["step"], new["loss_fn_state"] = rest[0], rest[1]
+        if metrics is not None:
+            new["metrics"] = metrics.with_states(rest[2])
+        return with_fields(new), out
+
+    def _in_hand(self, old: Mapping[str, Any], batch: Any) -> dict[str, Any]:
+        """The fields of the Context that the caller had already."""
+        return {name: batch if name == "batch" else old[name] for name in self._kept}
 
     def observe(self, state: TrainState, batch: dict[str, Any]) -> Context:
         """The Context of a step that is not made, with all its fields; of a step built with no ``fields``.
@@ -240,53 +287,17 @@ class TrainStep:
             assert ready.observe is not None
             fields = ready.observe(*carried, ready.constants, ready.key, batch)
         except Exception as error:
-            _explain(error, state, batch)
+            explain(error, state, batch)
             raise
-        kept = {name: getattr(state, name) for name in self._kept if name != "batch"}
-        return Context(**{**kept, "batch": batch, **fields})
-
-    def call_packed(
-        self,
-        like: TrainState,
-        packing: Packing,
-        carried: tuple[Packed, Any],
-        batches: tuple[Any, ...],
-        count: int,
-        tape: Tape,
-    ) -> tuple[Packed, Any]:
-        """Steps on values that stay packed, of a step that donates; what `Stepper` calls.
-
-        Args:
-          like: a state with the model, optimiser and key; its values are not looked at.
-          packing: how the values are packed.
-          carried: parameters, optimiser state and model state, packed; and the step's number, the loss
-            function's state and the metric states. Given away.
-          batches: one for each call that this stands for, of one structure and equal shapes.
-          count: how many of them to use; one program is compiled for each number of batches, not for
-            each count.
-          tape: where to record the steps' scalars.
-
-        Returns:
-          What is carried, after the last step. Raises as a call does.
-        """
-        ready = self._ready_packed
-        rows = count * self.steps_per_call
-        try:
-            if ready is None or ready[0] is not like or ready[1] is not packing:
-                ready = self._ready_packed = (like, packing, self._prepare(like, packing))
-            run, constants, key = ready[2].run, ready[2].constants, ready[2].key
-            block = tape.reserve(self.record, rows, carried[1][0])
-            carried, _, block = run(*carried, constants, key, batches, block, np.int32(count))
-        except Exception as error:
-            _explain(error, like, batches[0])
-            raise
-        tape.wrote(block, rows, carried[1][0])
-        return carried
+        return Context(**{**self._in_hand(state.attributes_dict(), batch), **fields})
 
     def _prepare(self, state: Any, packing: Packing | None = None) -> Ready:
         """What is the same for all steps with this state's skeleton, key and optimiser."""
         if not isinstance(state, TrainState):
             raise StateError(f"Expected a TrainState, got {paths.describe(state)}.")
+        if packing is None and self._may_hold:
+            held = state.__dict__.get(HELD)
+            packing = packing_for(_packable(state)) if held is None else held.packing
         skeleton = Skeleton(state.model_without_params)
         definition = None if state.metrics is None else state.metrics.definition
         key_kind = str(getattr(state.root_rng, "dtype", None))
@@ -328,24 +339,9 @@ class TrainStep:
     def _traced(self) -> None:
         self.traces += 1
 
-    def _raise_if_not_finite(self, finite: jax.Array, old: Mapping[str, Any]) -> None:
-        flags = np.asarray(finite)
-        if flags.all():
-            return
-        # Inside the step dicts are in jax's order, which sorts their keys.
-        names = ["the loss", *(f"grads/{path}" for path in sorted(old["params"]))]
-        bad = [name for name, ok in zip(names, flags, strict=True) if not ok]
-        more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
-        step = int(old["step"])
-        raise NonFiniteError(
-            f"Step {step} is not finite in {', '.join(bad[:4])}{more}. The state from before the step is"
-            " unchanged. A lower learning rate, gradient clipping or a look at this batch may help.",
-            step=step,
-        )
 
-
-_new_object = object.__new__
-_set = object.__setattr__
+def _packable(state: TrainState) -> tuple[Any, Any, Any]:
+    return state.params, state.opt_state, state.model_state
 
 
 def _checked_fields(fields: str | Iterable[str]) -> tuple[str, ...]:
@@ -358,22 +354,3 @@ def _checked_fields(fields: str | Iterable[str]) -> tuple[str, ...]:
             hint = f" Did you mean {close[0]!r}?" if close else f" There are {', '.join(FIELDS)}."
             raise ValueError(f"Context has no field {name!r}.{hint}")
     return fields
-
-
-def _explain(error: Exception, state: Any, batch: Any) -> None:
-    """Raises a clearer error where the cause of a failed call can be told."""
-    if not isinstance(state, TrainState):
-        raise StateError(f"Expected a TrainState, got {paths.describe(state)}.") from None
-    if isinstance(error, (RuntimeError, ValueError)) and "deleted" in str(error):
-        state.check_alive()
-    if isinstance(error, TypeError) and not isinstance(batch, dict):
-        check_is_batch(batch)
-    if isinstance(error, TypeError) and isinstance(batch, dict):
-        for name, leaf in paths.flatten(batch).items():
-            if not isinstance(leaf, (int, float, complex)) and not hasattr(leaf, "named_shape"):
-                dtype = getattr(leaf, "dtype", None)
-                if dtype is None or getattr(dtype, "kind", "f") in "OSUMm":
-                    raise BatchError(
-                        f"batch/{name} is {paths.describe(leaf)}; expected numbers in an array. Leave it"
-                        " out of the batch, or encode it (characters as integers, say)."
-                    ) from error

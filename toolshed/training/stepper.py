@@ -17,7 +17,7 @@ import numpy as np
 
 from toolshed.state import TrainState
 from toolshed.training.context import Context
-from toolshed.training.packing import Packed, Packing, is_on_one_device, packing_for
+from toolshed.training.packing import Packing, hold, is_on_one_device, packing_for
 from toolshed.training.step import TrainStep
 from toolshed.training.tape import Tape
 
@@ -48,10 +48,8 @@ class Stepper:
         if _bytes_of(values) <= _SMALL_STATE and is_on_one_device(values):
             self.most = _AT_ONCE
             self._packing = self._packing or Packing(values, together=1)
-        self._state = copied(state)
-        self._packed: tuple[Packed, Any] | None = None
-        if self._packing is not None:
-            self._packed = (self._packing.pack(_values(self._state)), _rest(self._state))
+        state = copied(state)
+        self._state = state if self._packing is None else hold(state, self._packing)
 
     @property
     def is_packed(self) -> bool:
@@ -61,19 +59,7 @@ class Stepper:
     @property
     def state(self) -> TrainState:
         """The state after the last completed step. Its memory is used by the next one."""
-        if self._packing is None or self._packed is None:
-            return self._state
-        packed, (step, loss_fn_state, metric_states) = self._packed
-        params, opt_state, model_state = self._packing.unpack(packed)
-        metrics = self._state.metrics
-        return self._state.replace(
-            step=step,
-            params=params,
-            opt_state=opt_state,
-            model_state=model_state,
-            loss_fn_state=loss_fn_state,
-            metrics=None if metrics is None else metrics.with_states(metric_states),
-        )
+        return self._state
 
     def copy(self) -> TrainState:
         """The state after the last completed step, in memory that no step will use."""
@@ -81,14 +67,7 @@ class Stepper:
 
     def reset_metrics(self) -> None:
         """Has the metrics begin anew."""
-        metrics = self._state.metrics
-        if metrics is None:
-            return
-        if self._packed is None:
-            self._state = self._state.reset_metrics()
-        else:
-            packed, (step, loss_fn_state, _) = self._packed
-            self._packed = (packed, (step, loss_fn_state, metrics.reset().states))
+        self._state = self._state.reset_metrics()
 
     def __call__(
         self, step: TrainStep, batches: Sequence[Any], tape: Tape, *, anew: bool = False
@@ -108,23 +87,23 @@ class Stepper:
         """
         if not anew:
             return self._make(step, batches, tape)
-        before = self._state, self._packed
+        before = self._state
         self.reset_metrics()
         try:
             return self._make(step, batches, tape)
         except BaseException:
-            self._state, self._packed = before
+            self._state = before
             raise
 
     def _make(self, step: TrainStep, batches: Sequence[Any], tape: Tape) -> Context | None:
-        if self._packing is None or self._packed is None:
+        if self._packing is None:
             (batch,) = batches
             self._state, context = step(self._state, batch, tape)
             return context
         count = len(batches)
         if self.most > 1 and kind_of(batches[0]) is not None:
             batches = (*batches, *[batches[-1]] * (self.most - count))  # what fills up is not looked at
-        self._packed = step.call_packed(self._state, self._packing, self._packed, tuple(batches), count, tape)
+        self._state = step.call_together(self._state, tuple(batches), count, tape)
         return None
 
 
@@ -146,14 +125,6 @@ def at_once(most: int, steps: int, seconds: float) -> int:
 
 def _bytes_of(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-
-
-def _values(state: TrainState) -> tuple[Any, Any, Any]:
-    return state.params, state.opt_state, state.model_state
-
-
-def _rest(state: TrainState) -> tuple[Any, Any, Any]:
-    return state.step, state.loss_fn_state, None if state.metrics is None else state.metrics.states
 
 
 def copied(state: TrainState) -> TrainState:
