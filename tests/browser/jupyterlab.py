@@ -13,9 +13,11 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import nbformat
 
 CHROMIUM = shutil.which("chromium")
 CHROMIUM_ARGUMENTS = [
@@ -28,6 +30,13 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 _SETTINGS = "@jupyterlab/apputils-extension"
+
+
+def write_notebook(path: Path, cells: Iterable[str]) -> None:
+    """A notebook of these code cells, for the kernel of this Python."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
 
 
 class Server(NamedTuple):

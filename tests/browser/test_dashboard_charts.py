@@ -9,11 +9,6 @@ from playwright.sync_api import expect
 from tests.browser.dashboard_page import BLUE, ORANGE, drag, ink, legend, plot, point, zoom
 from tests.live.scripted import ScriptedRun, training
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
-
 
 def test_the_pointer_shows_values_in_all_panels(show):
     run = training(1000)

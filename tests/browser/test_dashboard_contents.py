@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.dashboard_page import BLUE, ORANGE, button, change, ink, legend, point
 from tests.live.scripted import ScriptedRun, branched, event, log_training, training
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
 
 
 def test_it_shows_the_run_and_goes_on_showing_it(show):

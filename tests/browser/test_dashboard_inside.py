@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.dashboard_page import drag
@@ -13,10 +12,6 @@ from tests.live.scripted import ScriptedRun, event, training, watch
 from tests.live.test_autopsies import DATA
 from toolshed.errors import RunError
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
 RED = (0xC4, 0x16, 0x1C)
 HOSTILE = "<img src=x onerror=window.ran=1>"
 

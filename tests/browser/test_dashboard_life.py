@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.dashboard_page import button, change, plot
 from tests.live.scripted import training
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
 
 
 def test_it_says_whether_it_is_looked_at(show):

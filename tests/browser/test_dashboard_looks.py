@@ -8,11 +8,6 @@ from playwright.sync_api import expect
 from tests.browser.dashboard_page import BLUE, change, ink, point
 from tests.live.scripted import branched, log_training, training
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
-
 LAYOUT = """() => {
     const nodes = document.querySelectorAll("button, dd, .tl-plot, .tl-legend, input, summary");
     return [...nodes].map((node) => {

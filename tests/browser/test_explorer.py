@@ -8,13 +8,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from playwright.sync_api import expect
 
 from tests.views.hostile import STRINGS, places
 from toolshed.live.explorer import Explorer
-
-pytestmark = pytest.mark.browser
 
 STATIC = Path(__file__).parents[2] / "toolshed" / "live" / "static"
 

@@ -9,11 +9,6 @@ from playwright.sync_api import expect
 
 from tests.browser import jupyterlab
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
-
 
 @pytest.mark.parametrize("lab", ["dark"], indirect=True)  # in the light theme are most others
 def test_the_first_notebook_shows_what_it_promises_and_shows_it_again_after_a_reload(

@@ -10,8 +10,6 @@ import toolshed
 from tests.views.hostile import RUN, STRINGS, places
 from toolshed.views.panels import printable
 
-pytestmark = pytest.mark.browser
-
 _TEXT = """() => [...document.querySelectorAll("treescope-container")]
     .map((node) => node.shadowRoot.querySelector(".treescope_root")?.textContent ?? "").join("\\n")"""
 _FOREIGN = """() => [...document.querySelectorAll("treescope-container")].flatMap((node) =>

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import nbformat
 import pytest
 
 from tests.browser import jupyterlab
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
 
 SET_UP = """
 import itertools
@@ -47,9 +41,7 @@ print("goes on:", int(trainer.fit(state, [batch], steps=5).step) == steps + 5)
 @pytest.mark.parametrize("lab", ["light"], indirect=True)
 def test_stopping_a_cell_keeps_the_last_completed_step(lab: Any, page: Any):
     _, server = lab
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, server.root / "interrupt.ipynb")
+    jupyterlab.write_notebook(server.root / "interrupt.ipynb", CELLS)
     jupyterlab.open_notebook(page, server, "interrupt.ipynb")
     jupyterlab.run_cell(page, 0)
     jupyterlab.start_cell(page, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import ipykernel
 import nbformat
@@ -16,11 +16,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import jupyterlab
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
+from tests.browser.live import ROOT, Live, opened
 
 SET_UP = """
 import jax, jax.numpy as jnp, optax, toolshed
@@ -44,51 +40,12 @@ CELLS = [
     "import time\nwhile run.status != 'paused':\n    time.sleep(0.05)\nprint('the button came through')",
 ]
 SHOW, TRAIN, LOOK, BUSY = 1, 2, 3, 4
-ROOT = ".toolshed-live"
-
-
-class Live(NamedTuple):
-    """The opened notebook with the run's dashboard in it."""
-
-    page: Any
-    server: jupyterlab.Server
-    context: Any
-    errors: list[str]
-
-    def attribute(self, name: str) -> str:
-        return self.page.locator(ROOT).get_attribute(f"data-{name}")
-
-    def wait(self, condition: str, arg: Any = None) -> None:
-        """Until something is true of ``root``, the dashboard's element."""
-        self.page.wait_for_function(
-            f"(arg) => {{ const root = document.querySelector('{ROOT}'); return root && ({condition}); }}",
-            arg=arg,
-        )
-
-    def wait_for_status(self, status: str) -> None:
-        self.wait("root.dataset.status === arg", status)
-
-    def press(self, button: str) -> None:
-        self.page.locator(f'{ROOT} [data-button="{button}"]').click()
-
-    def ask(self, expression: str) -> str:
-        return jupyterlab.ask_kernel(self.page, expression)
 
 
 @pytest.fixture(scope="module")
 def live(browser: Any, tmp_path_factory: Any) -> Iterator[Live]:
-    root = tmp_path_factory.mktemp("live")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, root / "live.ipynb")
-    with jupyterlab.serve(root) as server:
-        context = browser.new_context(viewport={"width": 1200, "height": 1100})
-        page, errors = context.new_page(), []
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        jupyterlab.open_notebook(page, server, "live.ipynb")
-        yield Live(page, server, context, errors)
-        context.close()
+    with opened(browser, tmp_path_factory.mktemp("live") / "live.ipynb", CELLS, height=1100) as live:
+        yield live
 
 
 def test_a_run_as_the_value_of_a_cell_shows_its_dashboard_and_nothing_else(live, screenshot):

@@ -5,16 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser import jupyterlab
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
 
 ROOT = Path(__file__).parents[2]
 CELLS = (
@@ -36,10 +30,7 @@ CELLS = (
 @pytest.fixture
 def notebook(lab: Any) -> str:
     _, server = lab
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)"}}
-    whole = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-    nbformat.write(whole, server.root / "see_inside_test.ipynb")
+    jupyterlab.write_notebook(server.root / "see_inside_test.ipynb", CELLS)
     return "see_inside_test.ipynb"
 
 

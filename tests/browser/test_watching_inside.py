@@ -8,17 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import nbformat
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser import jupyterlab
-from tests.browser.test_live_run import ROOT, Live
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-]
+from tests.browser.live import ROOT, Live, opened
 
 SET_UP = """
 import numpy as np, jax, jax.numpy as jnp, optax, toolshed
@@ -47,18 +41,8 @@ MAP = f'{ROOT} [data-map="grads/**"]'
 
 @pytest.fixture(scope="module")
 def live(browser: Any, tmp_path_factory: Any) -> Iterator[Live]:
-    root = tmp_path_factory.mktemp("inside")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, root / "inside.ipynb")
-    with jupyterlab.serve(root) as server:
-        context = browser.new_context(viewport={"width": 1200, "height": 1400})
-        page, errors = context.new_page(), []
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        jupyterlab.open_notebook(page, server, "inside.ipynb")
-        yield Live(page, server, context, errors)
-        context.close()
+    with opened(browser, tmp_path_factory.mktemp("inside") / "inside.ipynb", CELLS, height=1400) as live:
+        yield live
 
 
 def heat(live: Live) -> Any:

@@ -161,9 +161,9 @@ class Engine:
         rhythms = [self._snapshot_every, self.save_every, *(w.every for w in self.looks.watches.values())]
         due = [number + every - number % every for every in rhythms if every]
         due += [edit.step for edit in self.timeline.here.again if edit.step > number]
-        return self.programs.at_once(
-            most, number, min([*due, *([] if goal is None else [goal])], default=None)
-        )
+        if goal is not None:
+            due.append(goal)
+        return self.programs.at_once(most, number, min(due, default=None))
 
     def watch(self, watch: LeafWatch) -> LeafHistory:
         """Begins a watch, in place of one of the same pattern."""
