@@ -17,7 +17,7 @@ from toolshed.state.train_state import HELD, HELD_FIELDS, TrainState, gone_error
 
 _SMALL = 4096  # bytes: packing copies, which costs more than it saves for arrays much larger
 _TOGETHER = 8  # arrays in a pack
-_MANY = 2  # small arrays from which on packing is worth its compilation
+_MANY = 512  # small arrays from which on packing is worth its compilation
 
 
 class Packed(NamedTuple):
