@@ -175,9 +175,15 @@ class TrainStep:
         ready = self._ready
         try:
             old = state.__dict__
-            if ready is None or not ready.fits(old):
+            metrics = old["metrics"]
+            if (  # `Ready.fits`, without the call
+                ready is None
+                or old["model_without_params"] is not ready.skeleton
+                or old["root_rng"] is not ready.root_rng
+                or old["optimizer_def"] is not ready.optimizer_def
+                or (None if metrics is None else metrics.definition) is not ready.metrics
+            ):
                 ready = self._ready = self._prepare(state)
-                old = state.__dict__
             if ready.packing is not None:
                 if HELD not in old or not old[HELD].packing.same_as(ready.packing):
                     ready = self._ready = self._prepare(state)  # for a state that no such step made
@@ -186,7 +192,6 @@ class TrainStep:
                     return new_state, make_context({**self._in_hand(old, batch), **out})
             if HELD in old:
                 old = state.attributes_dict()
-            metrics = old["metrics"]
             block = None if tape is None else tape.reserve(self.record, self.steps_per_call, old["step"])
             params, opt_state, model_state = old["params"], old["opt_state"], old["model_state"]
             rest = (old["step"], old["loss_fn_state"], None if metrics is None else metrics.states)
@@ -218,7 +223,9 @@ class TrainStep:
             out = {**self._in_hand(old, batch), **out}
         if self._check_finite:
             raise_if_not_finite(out.pop("finite"), old)
-        return with_fields(new), make_context(out)
+        new_state = _new_object(TrainState)
+        _set(new_state, "__dict__", new)
+        return new_state, make_context(out)
 
     def call_together(
         self, state: TrainState, batches: tuple[Any, ...], count: int, tape: Tape
@@ -338,6 +345,10 @@ class TrainStep:
 
     def _traced(self) -> None:
         self.traces += 1
+
+
+_new_object = object.__new__
+_set = object.__setattr__
 
 
 def _packable(state: TrainState) -> tuple[Any, Any, Any]:
