@@ -112,7 +112,10 @@ def hold(state: TrainState, packing: Packing) -> TrainState:
 
 def without_held(state: TrainState) -> dict[str, Any]:
     """The fields that are never held."""
-    return {name: value for name, value in state.__dict__.items() if name not in HELD_FIELDS}
+    fields = state.__dict__.copy()  # in one go: another thread may be reading what is held
+    for name in HELD_FIELDS:
+        fields.pop(name, None)
+    return fields
 
 
 def packing_for(tree: Any) -> Packing | None:
