@@ -104,3 +104,4 @@ def pytest_collection_finish() -> None:
     """Takes all that is loaded by now out of garbage collection, which several tests ask for."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000)  # tracing makes many objects, and looking for cycles among them takes a while

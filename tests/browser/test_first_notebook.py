@@ -25,6 +25,7 @@ def test_the_first_notebook_shows_what_it_promises_and_shows_it_again_after_a_re
     assert [output for output in outputs if output["output_type"] == "error"] == []
     text = "".join("".join(output.get("text", "")) for output in outputs)
     assert "test accuracy 9" in text
+    assert "Warning" not in text
     figures = [
         output for output in outputs if "Figure" in "".join(output.get("data", {}).get("text/plain", ""))
     ]

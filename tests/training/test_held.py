@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import pickle
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from toolshed import build_train_step
 from toolshed.errors import BatchError, RetraceWarning, StateError
 from toolshed.state.train_state import HELD, HELD_FIELDS
 from toolshed.training import packing
+from toolshed.training.stepper import copied
 
 
 @pytest.fixture(autouse=True)
@@ -32,18 +33,26 @@ def is_held(state: toolshed.TrainState) -> bool:
     return HELD in state.__dict__ and not {*HELD_FIELDS} & {*state.__dict__}
 
 
-def held(n: int = 3) -> tuple[Any, toolshed.TrainState, dict[str, np.ndarray]]:
-    """A step that donates, a state that it made, and the values which that state should have."""
-    case = zoo.dropout_mlp()
-    step, state = build_train_step(case.loss_fn, donate=True), new_state(case)
-    plain, expected = build_train_step(case.loss_fn, fields=()), state
-    for batch in batches(case, n):
-        expected, _ = plain(expected, batch)
-    expected = values_of(expected)
-    for batch in batches(case, n):
-        state, _ = step(state, batch)
+CASE = zoo.dropout_mlp()
+STEP = build_train_step(CASE.loss_fn, donate=True)
+
+
+@functools.cache
+def expected_values() -> dict[str, np.ndarray]:
+    """The values after three steps that hold nothing."""
+    plain, state = build_train_step(CASE.loss_fn, fields=()), new_state(CASE)
+    for batch in batches(CASE, 3):
+        state, _ = plain(state, batch)
+    return values_of(state)
+
+
+def held() -> tuple[toolshed.TrainStep, toolshed.TrainState, dict[str, np.ndarray]]:
+    """A step that donates, a state that it made in three steps, and the values which that should have."""
+    state = copied(new_state(CASE))
+    for batch in batches(CASE, 3):
+        state, _ = STEP(state, batch)
     assert is_held(state)
-    return step, state, expected
+    return STEP, state, expected_values()
 
 
 def by_tree(state: toolshed.TrainState) -> toolshed.TrainState:
@@ -142,9 +151,9 @@ def test_a_state_that_was_given_away_says_so(read):
 def test_a_batch_that_cannot_be_taken_leaves_the_state_as_it_was():
     step, state, expected = held()
     with pytest.raises(BatchError, match="lost y"):
-        step(state, {"x": zoo.dropout_mlp().batch["x"]})
+        step(state, {"x": CASE.batch["x"]})
     with pytest.raises(BatchError, match="batch/x is"):
-        step(state, {**zoo.dropout_mlp().batch, "x": "text"})
+        step(state, {**CASE.batch, "x": "text"})
     assert differing(values_of(state), expected) == []
 
 
@@ -175,8 +184,8 @@ def test_what_is_to_be_seen_from_before_a_step_is_not_held(kept):
 
 def test_a_step_that_holds_nothing_goes_on_from_a_held_state():
     step, state, _ = held()
-    batch = zoo.dropout_mlp().batch
-    plain = build_train_step(zoo.dropout_mlp().loss_fn)
+    batch = CASE.batch
+    plain = build_train_step(CASE.loss_fn)
     new, context = plain(state, batch)
     assert HELD not in new.__dict__
     assert context.params.keys() == state.params.keys()
@@ -215,14 +224,16 @@ def test_metrics_begin_anew_without_a_look_at_what_is_held():
 
 
 def test_a_new_batch_shape_is_reported_as_ever():
-    step, state, _ = held()
-    smaller = {name: value[:2] for name, value in zoo.dropout_mlp().batch.items()}
+    _, state, _ = held()
+    smaller = {name: value[:2] for name, value in CASE.batch.items()}
+    step = build_train_step(CASE.loss_fn, donate=True)
+    state, _ = step(state, CASE.batch)
     with pytest.warns(RetraceWarning, match=r"batch/x: .*"):
         step(state, smaller)
 
 
 def test_an_attribute_that_is_none_is_still_an_error():
-    _, state, _ = held(1)
+    _, state, _ = held()
     with pytest.raises(AttributeError, match="'TrainState' object has no attribute 'weights'"):
         _ = state.weights
     assert not hasattr(state, "weights")
