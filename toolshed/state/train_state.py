@@ -17,6 +17,7 @@ from toolshed import models, paths
 from toolshed.errors import ModelError, StateError
 from toolshed.keys import is_key
 from toolshed.state import snapshot as snapshots
+from toolshed.state.owner import Owner
 from toolshed.structs import STATIC, struct
 
 # fold_in(root, step) gives the keys of the steps, so these must be no step's number.
@@ -139,7 +140,7 @@ class TrainState(pz.Struct):
         _check_optimizer(optimizer_def)
         check_key(root_rng)
         check_metrics(metrics)
-        own = _Owner(model_without_params)
+        own = Owner(model_without_params)
         params = {path: own(f"params/{path}", value) for path, value in params.items()}
         for path, value in params.items():
             if not jnp.issubdtype(value.dtype, jnp.inexact):
@@ -341,40 +342,6 @@ def gone_error(path: str) -> StateError:
 
 def _is_deleted(value: Any) -> bool:
     return isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.is_deleted()
-
-
-class _Owner:
-    """Makes arrays fit to be carried and donated from step to step.
-
-    A weak type would change in the first step and have it compiled twice, so each array gets a dtype of
-    its own. An array that stands in two places, as where an optimiser starts from the parameters, is
-    copied: one buffer cannot be donated twice, nor be donated and stay in the skeleton.
-    """
-
-    def __init__(self, skeleton: Any):
-        self._seen = {id(leaf) for leaf in jax.tree.leaves(skeleton)}
-
-    def __call__(self, name: str, tree: Any) -> Any:
-        """The tree with each leaf as an array that is no other's."""
-        return jax.tree_util.tree_map_with_path(lambda keys, leaf: self._own(name, keys, leaf), tree)
-
-    def _own(self, name: str, keys: Any, leaf: Any) -> Any:
-        if isinstance(leaf, (str, bytes)) or callable(leaf):
-            where = "/".join([name, *map(paths.key_string, keys)])
-            raise StateError(f"Expected an array at {where!r}, got {paths.describe(leaf)}.")
-        if not is_key(leaf):
-            try:
-                # numpy's memory is copied: it may change, and some versions of jax would go on using it
-                leaf = leaf if isinstance(leaf, jax.Array) else jnp.array(leaf)
-            except TypeError as error:
-                where = "/".join([name, *map(paths.key_string, keys)])
-                raise StateError(f"Expected an array at {where!r}, got {paths.describe(leaf)}.") from error
-            if leaf.weak_type:
-                leaf = jax.lax.convert_element_type(leaf, leaf.dtype)
-        if id(leaf) in self._seen:
-            leaf = jnp.copy(leaf)
-        self._seen.add(id(leaf))
-        return leaf
 
 
 def _check_optimizer(optimizer: Any) -> None:
