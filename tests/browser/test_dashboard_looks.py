@@ -93,6 +93,22 @@ def test_nothing_sticks_out_at_any_width(show, screenshot, width):
     screenshot(stage.page, f"dashboard_{width}")
 
 
+def test_no_number_is_cut_off_at_any_width(show):
+    run = training(900, goal=1_000_000)
+    stage = show(run)
+    held = {"snapshot_bytes": 260_000_000, "snapshot_budget": 268_000_000}
+    device = {"device_bytes": 13_400_000_000, "device_limit": 80_000_000_000}
+    rates = {"steps_per_second": 12_345.0, "examples_per_second": 123_456.0}
+    times = {"epoch": 12_345.67, "elapsed": 40_000.0, "remaining": 100_000.0}
+    change(stage, run, step=999_999, **held, **device, **rates, **times)
+    figures = """() => [...document.querySelectorAll(".tl-figures dd")]
+        .filter((node) => node.offsetParent && node.scrollWidth > node.clientWidth)
+        .map((node) => node.textContent)"""
+    for width in range(320, 1100, 20):
+        stage.page.set_viewport_size({"width": width, "height": 900})
+        assert stage.page.evaluate(figures) == [], width
+
+
 def test_nothing_jumps_while_it_trains(show):
     run = training(900, goal=100_000)
     stage = show(run)
