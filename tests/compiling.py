@@ -11,7 +11,10 @@ import os
 
 OPTIMIZED = "TOOLSHED_OPTIMIZED"
 """Set in the environment of tests that are to compile as everyone's programs do."""
-QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+QUICKLY = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
 
 
 def compile_quickly() -> None:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 from penzai import pz
 from penzai.models.simple_mlp import MLP, DropoutMLP
+from penzai.models.transformer.model_parts import TransformerBlock
 from penzai.models.transformer.variants import llamalike_common
 from penzai.toolshed import lora
 
@@ -165,6 +166,13 @@ def transformer(*, stacked: bool = False, tied: bool = False, dim: int = 16) -> 
     )
     model = llamalike_common.build_llamalike_transformer(config, init_base_rng=jax.random.key(0))
     return Case(model, language_loss, language_batch())
+
+
+def one_block() -> Case:
+    """The transformer without its second block, for what compiles long."""
+    case = transformer()
+    second = pz.select(case.model).at_instances_of(TransformerBlock).pick_nth_selected(1)
+    return case._replace(model=second.set(pz.nn.Identity()))
 
 
 def dropout_transformer() -> Case:

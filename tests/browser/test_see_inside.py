@@ -27,48 +27,49 @@ CELLS = (
 )
 
 
-@pytest.fixture
-def notebook(lab: Any) -> str:
+INK_AND_GROUND = """node => {
+    const container = node.querySelector("treescope-container");
+    const root = getComputedStyle(container.shadowRoot.querySelector(".treescope_root"));
+    return [root.color, root.backgroundColor];
+}"""
+
+
+@pytest.mark.parametrize("lab", ["light"], indirect=True)
+def test_views_follow_the_theme_and_an_array_can_be_looked_into(lab: Any, page: Any, screenshot: Any):
     _, server = lab
     jupyterlab.write_notebook(server.root / "see_inside_test.ipynb", CELLS)
-    return "see_inside_test.ipynb"
-
-
-def test_views_follow_the_theme_and_an_array_can_be_looked_into(
-    lab: Any, page: Any, notebook: str, screenshot: Any
-):
-    theme, server = lab
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    jupyterlab.open_notebook(page, server, notebook)
+    jupyterlab.open_notebook(page, server, "see_inside_test.ipynb")
     jupyterlab.run_all(page)
     assert [output for output in jupyterlab.outputs(page) if output["output_type"] == "error"] == []
 
     tree = page.locator(".toolshed-tree").first
-    jupyterlab.reveal(page, tree)
-    expect(tree.locator(".treescope_root")).to_contain_text("MLP")
-    ink, ground = tree.evaluate(
-        """node => {
-            const root = getComputedStyle(
-                node.querySelector("treescope-container").shadowRoot.querySelector(".treescope_root"));
-            return [root.color, root.backgroundColor];
-        }"""
-    )
-    assert ground == "rgba(0, 0, 0, 0)"
-    assert ("255" in ink) == (theme == "dark")
-    screenshot(page, f"see_inside_{theme}_tree")
-
     figure = page.locator("img[class^=toolshed-]")
-    jupyterlab.reveal(page, figure)
-    assert (figure.evaluate("node => getComputedStyle(node).content") != "normal") == (theme == "dark")
-
     explorer = page.locator(".toolshed-explorer")
-    jupyterlab.reveal(page, explorer)
-    page.locator("[data-path='layer/w'] .te-label").click()
-    expect(page.locator(".te-map canvas")).to_be_visible()
-    screenshot(page, f"see_inside_{theme}_explorer")
-    page.set_viewport_size({"width": 520, "height": 900})
-    page.wait_for_timeout(200)
-    screenshot(page, f"see_inside_{theme}_narrow")
+    for theme in ("light", "dark"):
+        jupyterlab.command(page, "apputils:change-theme", theme=f"JupyterLab {theme.title()}")
+        light = str(theme == "light").lower()
+        expect(page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+        page.set_viewport_size({"width": 1200, "height": 900})
+        jupyterlab.reveal(page, tree)
+        expect(tree.locator(".treescope_root")).to_contain_text("MLP")
+        ink, ground = tree.evaluate(INK_AND_GROUND)
+        assert ground == "rgba(0, 0, 0, 0)"
+        assert ("255" in ink) == (theme == "dark")
+        screenshot(page, f"see_inside_{theme}_tree")
+
+        jupyterlab.reveal(page, figure)
+        assert (figure.evaluate("node => getComputedStyle(node).content") != "normal") == (theme == "dark")
+
+        jupyterlab.reveal(page, explorer)
+        if theme == "light":
+            page.locator("[data-path='layer/w'] .te-label").click()
+        expect(page.locator(".te-map canvas")).to_be_visible()
+        screenshot(page, f"see_inside_{theme}_explorer")
+        page.set_viewport_size({"width": 520, "height": 900})
+        page.wait_for_timeout(200)
+        screenshot(page, f"see_inside_{theme}_narrow")
+    jupyterlab.command(page, "apputils:change-theme", theme="JupyterLab Light")  # as other tests found it
     assert page.evaluate("window.ran") is None
     assert errors == []

@@ -18,7 +18,7 @@ from toolshed.state.train_state import HELD
 from toolshed.training import packing
 from toolshed.training.stepper import Stepper
 
-CASES = {"dropout": zoo.dropout_mlp, "statistics": zoo.running_statistics, "transformer": zoo.transformer}
+CASES = {"dropout": zoo.dropout_mlp, "statistics": zoo.running_statistics, "transformer": zoo.one_block}
 
 
 @pytest.fixture
