@@ -38,6 +38,16 @@ _OPEN = """async ([source, css, traits]) => {
 }"""
 
 
+INK = """() => {
+    const canvas = document.querySelector(".te-histogram canvas");
+    const { data } = canvas.getContext("2d").getImageData(0, canvas.height - 26, canvas.width, 26);
+    let most = 0;
+    for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 100) most = Math.max(most, data[i]);
+    return most;
+}"""
+"""How bright the numbers below the histogram of an array are, from 0 to 255."""
+
+
 def opened(page: Any, tree: Any) -> Explorer:
     """The explorer on a page of its own, whose questions are answered at once."""
     explorer = Explorer(tree)
@@ -109,6 +119,31 @@ def test_levels_open_an_array_is_looked_into_and_found(page: Any, screenshot: An
     page.evaluate("window.close_()")
     assert page.evaluate("window.listening()") == 0
     assert page.locator(".toolshed-explorer").count() == 0
+
+
+def test_a_look_follows_the_theme(page: Any):
+    explorer = opened(page, tree())
+    page.locator("[data-path='block_3'] .te-label").click()
+    explorer.pump()
+    page.locator("[data-path='block_3/weights'] .te-label").click()
+    explorer.pump()
+    assert page.evaluate(INK) < 100
+    page.evaluate("() => document.body.style.setProperty('--jp-content-font-color1', '#eee')")
+    page.wait_for_function(f"() => ({INK})() > 200")
+
+
+def test_columns_stand_in_line_and_fit_into_a_notebook(page: Any):
+    explorer = opened(page, {"layer": {"w": jnp.eye(6), "a rather long name of an array": jnp.ones(2)}})
+    page.locator("[data-path='layer'] .te-label").click()
+    explorer.pump()
+    for width in (740, 900, 1400):  # JupyterLab with its side bar on a small screen, and more
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.locator(".te-tree").evaluate("node => node.scrollWidth - node.clientWidth") <= 0, width
+        starts = page.locator(".te-chart").evaluate_all(
+            "all => all.map((one) => one.getBoundingClientRect().x)"
+        )
+        assert len(starts) >= 2
+        assert max(starts) - min(starts) < 1, width
 
 
 def test_hostile_strings_are_text(page: Any):

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import jupyterlab
+from tests.browser.test_explorer import INK
 
 ROOT = Path(__file__).parents[2]
 CELLS = (
@@ -66,6 +67,7 @@ def test_views_follow_the_theme_and_an_array_can_be_looked_into(lab: Any, page: 
         if theme == "light":
             page.locator("[data-path='layer/w'] .te-label").click()
         expect(page.locator(".te-map canvas")).to_be_visible()
+        page.wait_for_function(f"(dark) => (({INK})() > 128) === dark", arg=theme == "dark")
         screenshot(page, f"see_inside_{theme}_explorer")
         page.set_viewport_size({"width": 520, "height": 900})
         page.wait_for_timeout(200)

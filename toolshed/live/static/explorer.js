@@ -1,7 +1,6 @@
 // The front end of toolshed.explore: written by hand, not built. Text is set as text alone, never as HTML.
 
 const CLASSES = { quiet: "te-quiet-badge", note: "te-note-badge", good: "te-good", odd: "te-odd", bad: "te-bad", chart: "te-chart" };
-const WIDTH = 48; // characters of a label before the columns begin
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -44,13 +43,10 @@ function line(view, row, depth) {
   const label = make("button", { class: "te-label", type: "button", "aria-expanded": "false" }, arrow);
   const parts = [["te-name", row.name], ["te-word", row.word], ["te-note", row.note]].filter(([, text]) => text);
   for (const [kind, text] of parts) label.append(make("span", { class: kind }, text), " ");
-  const widths = [...parts.map(([, text]) => [...text].length + 1), ...row.alarms.map((text) => [...text].length)];
-  for (const text of row.alarms) label.append(make("span", { class: "te-badge te-bad" }, text));
-  const length = widths.reduce((sum, width) => sum + width, 2 * depth + 2);
-  label.append(" ".repeat(Math.max(1, WIDTH - length)));
+  for (const text of row.alarms) label.append(make("span", { class: "te-badge te-bad" }, text), " ");
   const marks = row.badges.map(([kind, text]) => make("span", { class: `te-badge ${CLASSES[kind] ?? ""}` }, text));
   const copy = make("button", { class: "te-copy", type: "button", "aria-label": "Copy the path", click: () => copyPath(copy, row.path) }, "⧉");
-  const head = make("div", { class: "te-row", style: `padding-left:${2 * depth}ch`, title: row.path, "data-path": row.path }, label, ...marks, ...(row.path ? [copy] : []));
+  const head = make("div", { class: "te-row", style: `--te-indent:${2 * depth}ch`, title: row.path, "data-path": row.path }, label, ...marks, ...(row.path ? [copy] : []));
   const inside = make("div", { hidden: "" });
   let filled = false;
   const toggle = () => {
@@ -196,11 +192,15 @@ function look(node, message, buffers, edges) {
 function render({ model, el }) {
   const kernel = new Kernel(model);
   const tree = make("div", { class: "te-tree" });
+  const looks = new Map(); // where an array is looked into, and how that is drawn
   const said = make("span", { class: "te-quiet", role: "status" });
   const problem = (message) => { said.textContent = message.problem ?? ""; return message.problem; };
   const view = {
     open: (row, done) => kernel.ask({ kind: "open", id: row.id }, (answer) => problem(answer) || done(answer.rows, answer.left)),
-    look: (row, node) => kernel.ask({ kind: "look", id: row.id }, (answer, buffers) => look(node, answer, buffers, model.get("edges"))),
+    look: (row, node) => kernel.ask({ kind: "look", id: row.id }, (answer, buffers) => {
+      looks.set(node, () => look(node, answer, buffers, model.get("edges")));
+      looks.get(node)();
+    }),
   };
   const search = make("input", { type: "search", placeholder: "path, part of one, or **/pattern", "aria-label": "Search by path" });
   const worst = make("button", { class: "te-worst", type: "button", "aria-pressed": "false" }, "worst first");
@@ -223,9 +223,19 @@ function render({ model, el }) {
     worst.setAttribute("aria-pressed", String(worst.getAttribute("aria-pressed") !== "true"));
     find();
   });
+  let ink = null;
+  const followTheme = () => { // a canvas keeps the ink that it was drawn with
+    const now = getComputedStyle(root).color;
+    if (now === ink) return;
+    ink = now;
+    for (const [node, draw] of looks) node.isConnected ? draw() : looks.delete(node);
+  };
+  root.addEventListener("transitionend", followTheme);
+  const sight = new IntersectionObserver(followTheme); // notebooks take out of the page what is out of sight
+  sight.observe(root);
   whole();
   el.append(root);
-  return () => { clearTimeout(timer); kernel.dispose(); root.remove(); };
+  return () => { clearTimeout(timer); sight.disconnect(); kernel.dispose(); root.remove(); };
 }
 
 export default { render };
