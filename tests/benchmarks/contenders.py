@@ -125,6 +125,7 @@ class _Toolshed(NamedTuple):
 
     model: Any
     loss_fn: Callable[..., Any]
+    trainer: toolshed.Trainer
     state: toolshed.TrainState
     loss: Callable[[Any], jax.Array]
 
@@ -133,20 +134,26 @@ class _Toolshed(NamedTuple):
         return self.state.replace(step=step, params=params, opt_state=opt_state)
 
 
+_newest: dict[str, _Toolshed] = {}
+"""By task, what the step was built from that was built last."""
+
+
 def _toolshed(task: Task) -> _Toolshed:
     model, forward = task.models["penzai"]()
+    loss_fn = by_penzais_protocol(task, forward)
+    trainer = toolshed.Trainer(model, task.optimizer, loss_fn)
     state = toolshed.TrainState.initial_state(model, task.optimizer, jax.random.key(1))
 
     def loss(params: Any) -> jax.Array:
         return task.loss(forward(state.replace(params=params).model, task.batch["x"]), task.batch["y"])
 
-    return _Toolshed(model, by_penzais_protocol(task, forward), state, loss)
+    return _Toolshed(model, loss_fn, trainer, state, loss)
 
 
 def toolshed_step(task: Task) -> Contender:
     """toolshed's step; every loss recorded on a tape, and fetched at the end."""
-    base = _toolshed(task)
-    step = toolshed.build_train_step(base.loss_fn, fields=(), donate=True)
+    base = _newest[task.name] = _toolshed(task)
+    step = base.trainer.build_step(fields=(), donate=True)
     return Contender(lambda steps: _loop_with_tape(base, step, task.batch, steps), base.loss)
 
 
@@ -192,7 +199,10 @@ def toolshed_step_by_hand(task: Task) -> Contender:
 
 
 def toolshed_fit(task: Task) -> Contender:
-    """`Trainer.fit`, which looks at the losses twice a second."""
+    """`Trainer.fit`, which looks at the losses twice a second.
+
+    It steps by the program that the step of the same round steps by, as two compilations of it may differ.
+    """
     return _fit(task, report=None, once=True)
 
 
@@ -202,12 +212,11 @@ def toolshed_fit_reported(task: Task) -> Contender:
 
 
 def _fit(task: Task, *, report: Any, once: bool) -> Contender:
-    base = _toolshed(task)
-    trainer = toolshed.Trainer(base.model, task.optimizer, base.loss_fn)
+    base = _newest.get(task.name) or _toolshed(task)
 
     def ready(steps: int) -> Run:
         data = itertools.repeat(task.batch)
-        return lambda: trainer.fit(base.state, data, steps=steps, report=report).params
+        return lambda: base.trainer.fit(base.state, data, steps=steps, report=report).params
 
     return Contender(ready, base.loss, once)
 

@@ -49,11 +49,10 @@ def main() -> None:
     options = parser.parse_args()
     task = TASKS[options.model]()
     base = contenders._toolshed(task)
-    trainer = toolshed.Trainer(base.model, task.optimizer, base.loss_fn)  # one, so that one program steps
-    runs = {}
+    runs = {}  # of one trainer, so that one program steps
     for name in dict.fromkeys(["no watch", *options.watches]):
         watch = WATCHES[name]
-        runs[name] = toolshed.Run(trainer, trainer.make_state(base.model), [task.batch] * 1000)
+        runs[name] = toolshed.Run(base.trainer, base.trainer.make_state(base.model), [task.batch] * 1000)
         if watch is not None:
             runs[name].watch(watch[0], every=watch[1])
         runs[name].train(20, wait=True)
