@@ -119,6 +119,7 @@ def test_whatever_is_interrupted_the_state_is_that_of_a_completed_step(way: str,
 if __name__ == "__main__":
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 75
     jax.config.update("jax_platforms", "cpu")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts with & ignore it
     clean = clean_run(STEPS)
     total: Any = 0
     for way in WAYS:
