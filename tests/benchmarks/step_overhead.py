@@ -178,11 +178,13 @@ def print_table(task: Task, timings: Timings) -> None:
 def import_times(rounds: int) -> tuple[list[float], list[float]]:
     """Seconds to import what toolshed is built on, and the same with toolshed; fresh processes in turns."""
     times: dict[str, list[float]] = {IMPORTS: [], f"{IMPORTS}; import toolshed": []}
-    for turn in range(rounds + 1):  # the first one only fills the file cache
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    for turn in range(rounds + 1):  # the first one only fills the file cache, and leaves bytecode as pip does
         progress(f"imports: round {turn} of {rounds}")
         for statements in sorted(times, reverse=bool(turn % 2)):
             code = f"import time; t = time.perf_counter(); {statements}; print(time.perf_counter() - t)"
-            done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+            command = [sys.executable, "-c", code]
+            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
             if turn:
                 times[statements].append(float(done.stdout))
     without, with_toolshed = times.values()
