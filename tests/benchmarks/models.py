@@ -100,6 +100,7 @@ def transformer() -> Task:
             "flax": lambda: peer_models.flax_transformer(*_transformer_values()),
             "equinox": lambda: peer_models.equinox_transformer(*_transformer_values()),
         },
+        stacked=True,
     )
 
 
