@@ -206,7 +206,7 @@ function render({ model, el }) {
   const worst = make("button", { class: "te-worst", type: "button", "aria-pressed": "false" }, "worst first");
   const root = make("div", { class: "toolshed-explorer" }, make("div", { class: "te-bar" }, search, worst, said), tree);
   let newest = 0;
-  const whole = () => { said.textContent = ""; tree.replaceChildren(...model.get("rows").map((row) => line(view, row, 0))); };
+  const whole = () => { said.textContent = ""; looks.clear(); tree.replaceChildren(...model.get("rows").map((row) => line(view, row, 0))); };
   const find = () => {
     const text = search.value.trim(), isWorst = worst.getAttribute("aria-pressed") === "true";
     const mine = ++newest;
@@ -214,6 +214,7 @@ function render({ model, el }) {
     kernel.ask({ kind: "find", text, worst: isWorst }, (answer) => {
       if (mine !== newest || problem(answer)) return;
       said.textContent = `${(answer.rows.length + answer.left).toLocaleString("en")} arrays`;
+      looks.clear();
       fill(view, tree, answer.rows, answer.left, 0);
     });
   };
@@ -228,7 +229,7 @@ function render({ model, el }) {
     const now = getComputedStyle(root).color;
     if (now === ink) return;
     ink = now;
-    for (const [node, draw] of looks) node.isConnected ? draw() : looks.delete(node);
+    for (const draw of looks.values()) draw();
   };
   root.addEventListener("transitionend", followTheme);
   const sight = new IntersectionObserver(followTheme); // notebooks take out of the page what is out of sight
