@@ -131,6 +131,12 @@ def mlp() -> Case:
     return Case(model, regression_loss, regression_batch())
 
 
+def digits_sized() -> Case:
+    """An MLP of as many weights as one for handwritten digits has: about 1 MB with Adam's moments."""
+    model = MLP.from_config(init_base_rng=jax.random.key(0), feature_sizes=[4, 256, 256, 1])
+    return Case(model, regression_loss, regression_batch(128))
+
+
 def dropout_mlp() -> Case:
     """An MLP whose dropout takes its random stream as a side input."""
     model = DropoutMLP.from_config(init_base_rng=jax.random.key(0), feature_sizes=[4, 8, 1], drop_rate=0.5)

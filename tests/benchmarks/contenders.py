@@ -134,10 +134,6 @@ class _Toolshed(NamedTuple):
         return self.state.replace(step=step, params=params, opt_state=opt_state)
 
 
-_newest: dict[str, _Toolshed] = {}
-"""By task, what the step was built from that was built last."""
-
-
 def _toolshed(task: Task) -> _Toolshed:
     model, forward = task.models["penzai"]()
     loss_fn = by_penzais_protocol(task, forward)
@@ -152,7 +148,7 @@ def _toolshed(task: Task) -> _Toolshed:
 
 def toolshed_step(task: Task) -> Contender:
     """toolshed's step; every loss recorded on a tape, and fetched at the end."""
-    base = _newest[task.name] = _toolshed(task)
+    base = _toolshed(task)
     step = base.trainer.build_step(fields=(), donate=True)
     return Contender(lambda steps: _loop_with_tape(base, step, task.batch, steps), base.loss)
 
@@ -199,10 +195,7 @@ def toolshed_step_by_hand(task: Task) -> Contender:
 
 
 def toolshed_fit(task: Task) -> Contender:
-    """`Trainer.fit`, which looks at the losses twice a second.
-
-    It steps by the program that the step of the same round steps by, as two compilations of it may differ.
-    """
+    """`Trainer.fit`, which looks at the losses twice a second, and makes several steps in a call."""
     return _fit(task, report=None, once=True)
 
 
@@ -212,7 +205,7 @@ def toolshed_fit_reported(task: Task) -> Contender:
 
 
 def _fit(task: Task, *, report: Any, once: bool) -> Contender:
-    base = _newest.get(task.name) or _toolshed(task)
+    base = _toolshed(task)
 
     def ready(steps: int) -> Run:
         data = itertools.repeat(task.batch)

@@ -215,7 +215,7 @@ def print_targets(results: dict[str, Timings], imports: tuple[list[float], list[
             print_target(f"A: {TOOLSHED_32} beside the limit", timings, TOOLSHED_32, LIMIT, 0.35)
         print_target(f"{letter}: {TOOLSHED_FIT} beside {TOOLSHED}", timings, TOOLSHED_FIT, TOOLSHED, 1.03)
         peers = [name for name in PEERS if name in timings]
-        for way in (TOOLSHED, TOOLSHED_32):
+        for way in (TOOLSHED, TOOLSHED_32, TOOLSHED_FIT):
             if peers and way in timings:
                 closest = max(peers, key=lambda name: statistics.median(ratios(timings, way, name)))
                 what = f"{letter}: {way} beside the peer closest to it, {closest}"

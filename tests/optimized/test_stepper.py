@@ -15,7 +15,7 @@ from tests import zoo
 from tests.training.by_hand import batches, differing, new_state, values_of
 from toolshed.errors import BatchError
 from toolshed.state.train_state import HELD
-from toolshed.training import packing
+from toolshed.training import pace, packing
 from toolshed.training.stepper import Stepper
 
 CASES = {"dropout": zoo.dropout_mlp, "statistics": zoo.running_statistics, "transformer": zoo.one_block}
@@ -85,12 +85,34 @@ def test_steps_made_in_one_call_have_the_bits_of_steps_by_hand_however_many_they
     assert len(set(rows.values[:, 0].tolist())) > 11  # a loss for each step, not one for each call
 
 
-def test_large_states_are_stepped_on_one_by_one():
-    params = {"w": jnp.zeros(2**16), "b": jnp.zeros(1)}
+def test_large_states_are_stepped_on_one_by_one_and_larger_ones_by_who_waits():
     model = zoo.mlp().model
     state = toolshed.TrainState.initial_state(model, optax.sgd(0.1), jax.random.key(0))
-    assert Stepper(state).most == 16
-    assert Stepper(state.replace(params=params)).most == 1
+    large, huge = (state.replace(params={"w": jnp.zeros(n), "b": jnp.zeros(1)}) for n in (2**16, 2**22))
+    assert [Stepper(one).most for one in (state, large, huge)] == [16, 1, 1]
+    assert [Stepper(one, patient=True).most for one in (state, large, huge)] == [16, 16, 1]
+
+
+def test_fit_makes_several_larger_steps_in_a_call_to_the_bits_of_steps_by_hand(monkeypatch: Any):
+    case = zoo.digits_sized()
+    first = expected = new_state(case, optax.adam(1e-2))
+    assert (Stepper(first).most, Stepper(first, patient=True).most) == (1, 16)
+    by_hand = toolshed.build_train_step(case.loss_fn, fields=(), donate=False)
+    for batch in batches(case, 60):
+        expected, _ = by_hand(expected, batch)
+    made: list[int] = []
+    make = Stepper.__call__
+
+    def counting(stepper: Stepper, step: Any, some: Any, tape: Any) -> Any:
+        made.append(len(some))
+        return make(stepper, step, some, tape)
+
+    monkeypatch.setattr(Stepper, "__call__", counting)
+    monkeypatch.setattr(pace, "_FIRST_LOOK", 0.0)
+    trainer = toolshed.Trainer(case.model, optax.adam(1e-2), case.loss_fn)
+    state = trainer.fit(first, batches(case, 60), steps=60)
+    assert (sum(made), max(made)) == (60, 16)
+    assert differing(values_of(state), values_of(expected)) == []
 
 
 @pytest.mark.usefixtures("packs_everything")

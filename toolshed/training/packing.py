@@ -127,7 +127,16 @@ def packing_for(tree: Any) -> Packing | None:
 
 def is_on_one_device(tree: Any) -> bool:
     """Whether all arrays of a tree are on the same device."""
-    return len({device for leaf in jax.tree.leaves(tree) for device in leaf.sharding.device_set}) == 1
+    return len(_devices(tree)) == 1
+
+
+def is_on_cpu(tree: Any) -> bool:
+    """Whether all arrays of a tree are on CPUs."""
+    return {device.platform for device in _devices(tree)} == {"cpu"}
+
+
+def _devices(tree: Any) -> set[Any]:
+    return {device for leaf in jax.tree.leaves(tree) for device in leaf.sharding.device_set}
 
 
 def _is_small(leaf: Any) -> bool:

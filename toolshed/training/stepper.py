@@ -2,7 +2,8 @@
 
 Small steps cost more to ask for than to make: a compiled program takes some 30 microseconds to call,
 however little it computes. So where a state is small, several steps are made in one call, each on a batch
-of its own. One program makes them, be it one step or sixteen, and so a step's bits do not depend on the
+of its own. Larger steps gain by it, too, on a CPU: there the thread that calls takes its time from those
+that compute. One program makes them, be it one step or sixteen, and so a step's bits do not depend on the
 steps that it was made with.
 """
 
@@ -17,13 +18,14 @@ import numpy as np
 
 from toolshed.state import TrainState
 from toolshed.training.context import Context
-from toolshed.training.packing import Packing, hold, is_on_one_device, packing_for
+from toolshed.training.packing import Packing, hold, is_on_cpu, is_on_one_device, packing_for
 from toolshed.training.step import TrainStep
 from toolshed.training.tape import Tape
 
 _AT_ONCE = 16  # steps in a call
 _LONGEST_CALL = 0.01  # seconds of steps in a call
 _SMALL_STATE = 2**18  # bytes that a step changes
+_LARGER_STATE = 2**24  # bytes, likewise, for who waits longer
 _SMALL_BATCH = 2**16  # bytes: more take longer to copy than to step on
 
 
@@ -36,16 +38,18 @@ class Stepper:
 
     Args:
       state: where to begin.
+      patient: also make several steps in a call where each takes milliseconds.
 
     Attributes:
       most: how many steps one call makes at the most.
     """
 
-    def __init__(self, state: TrainState):
+    def __init__(self, state: TrainState, *, patient: bool = False):
         values = (state.params, state.opt_state, state.model_state)
         self._packing = packing_for(values)
         self.most = 1
-        if _bytes_of(values) <= _SMALL_STATE and is_on_one_device(values):
+        largest = _LARGER_STATE if patient and is_on_cpu(values) else _SMALL_STATE
+        if _bytes_of(values) <= largest and is_on_one_device(values):
             self.most = _AT_ONCE
             self._packing = self._packing or Packing(values, together=1)
         state = copied(state)
@@ -118,9 +122,16 @@ def kind_of(batch: Any) -> Hashable:
     return structure, *((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
 
 
-def at_once(most: int, steps: int, seconds: float) -> int:
-    """How many steps to make in a call, by how long some took: no more than one is willing to wait for."""
-    return max(1, min(most, int(steps / max(seconds, 1e-9) * _LONGEST_CALL)))
+def at_once(most: int, steps: int, seconds: float, longest: float = _LONGEST_CALL) -> int:
+    """How many steps to make in a call, by how long some took.
+
+    Args:
+      most: no more than these.
+      steps: that were made.
+      seconds: that they took.
+      longest: seconds that one is willing to wait for a call.
+    """
+    return max(1, min(most, int(steps / max(seconds, 1e-9) * longest)))
 
 
 def _bytes_of(tree: Any) -> int:
