@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from toolshed import paths
 from toolshed.errors import HistoryError
 from toolshed.run.track import Series, Track
@@ -98,8 +96,8 @@ def backwards(
 
 def cut(piece: Piece, start: int, stop: int) -> Piece | None:
     """What of a piece lies from step ``start`` to ``stop``; None where that is nothing."""
-    first, last = piece.track.before(np.array([start, stop + 1])).tolist()
-    first, last = max(first, piece.start), min(last, piece.stop)
+    first = max(piece.track.place(start), piece.start)
+    last = min(piece.track.place(stop + 1), piece.stop)
     return Piece(piece.track, first, last) if first < last else None
 
 

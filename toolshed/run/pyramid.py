@@ -17,6 +17,8 @@ FAN = 32
 """Values in a group of the first level, and groups in one of the next."""
 AT_ONCE, AT_ONCE_MIXED = 256, 32
 """Values a column up to which all are looked at: if all are finite, and if they must be asked first."""
+FEW = 4096
+"""Values up to which all are looked at in any case."""
 
 Floats = Float32[np.ndarray, " n"]
 
@@ -107,7 +109,7 @@ class Pyramid(NamedTuple):
         level, sure = Level(self.values, self.values, self.values), self.finite
         start, stop = edges[:-1], edges[1:]
         for above in self.levels:
-            if stop[-1] - start[0] <= (AT_ONCE if sure else AT_ONCE_MIXED) * len(start):
+            if stop[-1] - start[0] <= max(FEW, (AT_ONCE if sure else AT_ONCE_MIXED) * len(start)):
                 break
             _ends(level, sure, start, stop, found)
             level, start, stop, sure = above, -(-start // FAN), stop // FAN, True

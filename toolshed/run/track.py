@@ -25,6 +25,15 @@ class Series(NamedTuple):
     values: Floats
 
 
+class Kept:
+    """What was found out about values that will not change, by what it is: see `columns`."""
+
+    __slots__ = ("columns",)
+
+    def __init__(self) -> None:
+        self.columns: dict[int, Any] = {}  # replaced, never changed: several threads read it
+
+
 class Track(NamedTuple):
     """Values by step that only ever grow in number: a value of its own after each `append`, as `Pyramid`.
 
@@ -38,6 +47,7 @@ class Track(NamedTuple):
       steps: int32 or int64[capacity], where they do not lie evenly.
       odd: indices of the values that are NaN or infinite, int64[capacity].
       odd_count: how many of them there are.
+      kept: shared by all that came of one `empty`.
     """
 
     pyramid: Pyramid
@@ -46,11 +56,12 @@ class Track(NamedTuple):
     steps: Any
     odd: Steps
     odd_count: int
+    kept: Kept
 
     @classmethod
     def empty(cls) -> Track:
         """The track of no values."""
-        return cls(Pyramid.empty(), 0, 1, None, np.zeros(0, np.int64), 0)
+        return cls(Pyramid.empty(), 0, 1, None, np.zeros(0, np.int64), 0, Kept())
 
     @property
     def length(self) -> int:
@@ -93,6 +104,7 @@ class Track(NamedTuple):
             array,
             put(self.odd, self.odd_count, odd),
             self.odd_count + len(odd),
+            self.kept,
         )
 
     def steps_at(self, index: Any) -> Any:
@@ -104,12 +116,19 @@ class Track(NamedTuple):
     def before(self, steps: Steps) -> Steps:
         """For each step how many values lie before it: the index of the first one that does not."""
         if self.steps is None:
-            return np.clip(-((self.first - steps) // self.stride), 0, self.length)
+            # Many of these are asked for in each picture; np.clip takes five times as long.
+            return np.minimum(np.maximum(-((self.first - steps) // self.stride), 0), self.length)
         # Of another type than the array, the steps would make searchsorted copy the whole array.
         kind = np.iinfo(self.steps.dtype)
-        known = np.clip(steps, kind.min, kind.max).astype(self.steps.dtype)
+        known = np.minimum(np.maximum(steps, kind.min), kind.max).astype(self.steps.dtype)
         found = np.searchsorted(self.steps[: self.length], known)
         return np.where(steps > kind.max, self.length, found)
+
+    def place(self, step: int) -> int:
+        """The same for one step."""
+        if self.steps is None:
+            return min(max(-((self.first - step) // self.stride), 0), self.length)
+        return int(self.before(np.array([step]))[0])
 
     def cut(self, start: int, stop: int) -> Series:
         """The values from one index to before another, without copying them."""

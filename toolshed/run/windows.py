@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from toolshed.run.columns import columns_of
 from toolshed.run.track import Series, Track
 
 
@@ -77,22 +78,15 @@ def thin(pieces: list[Piece], points: int) -> Window:
     steps, odd = np.full(count, -1), np.full(count, -1)
     low = np.full(count, np.inf, np.float32)
     high, total, finite = -low, np.zeros(count), np.zeros(count, np.int64)
-    for track, start, stop in pieces:
-        columns = track.steps_at(np.array([start, stop - 1])) // width - origin
-        own = slice(int(columns[0]), int(columns[1]) + 1)
-        limits = (np.arange(own.start, own.stop + 1) + origin) * width
-        edges = np.clip(track.before(limits), start, stop)
-        lows, highs, totals = track.pyramid.summarize(edges)
-        np.minimum(low[own], lows, out=low[own])
-        np.maximum(high[own], highs, out=high[own])
-        total[own] += totals
-        finite[own] += track.finite_in(edges)
-        new = (edges[:-1] < edges[1:]) & (steps[own] < 0)
-        steps[own][new] = track.steps_at(edges[:-1][new])
-        if track.odd_count:
-            found = track.odd_in(edges)
-            new = (found >= 0) & (odd[own] < 0)
-            odd[own][new] = track.steps_at(found[new])
+    for piece in pieces:
+        columns = columns_of(*piece, width)
+        own = slice(columns.begin - origin, columns.end - origin)
+        np.minimum(low[own], columns.low, out=low[own])
+        np.maximum(high[own], columns.high, out=high[own])
+        total[own] += columns.total
+        finite[own] += columns.finite
+        for known, found in ((steps[own], columns.steps), (odd[own], columns.odd)):
+            np.copyto(known, found, where=known < 0)
     some = finite > 0
     mean = (total[some] / finite[some]).astype(np.float32)
     return Window(steps[some], low[some], high[some], odd[odd >= 0], mean)
