@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toolshed.run import columns
+from toolshed.run.columns import columns_of
+from toolshed.run.pyramid import Pyramid
 from toolshed.run.track import Track
 from toolshed.run.windows import Piece, Window, column_width, join, thin
 
@@ -126,6 +129,75 @@ def test_columns_stay_where_they_are_while_a_line_grows():
     """From 800,001 to 1,000,000 steps in 1,001 columns the width is 2⁷·7 = 896, then 2⁷·8 = 1,024."""
     widths = {column_width(span, 1001) for span in range(800_001, 1_000_000, 1000)}
     assert widths == {896, 1024}
+
+
+def grown(track: Track, number: int, seed: int) -> Track:
+    """The track with so many more values, some of them NaN, at steps that may be far from each other."""
+    rng = np.random.default_rng(seed)
+    gaps = np.ones(number, np.int64) if seed % 2 else np.where(rng.random(number) < 0.1, 40, 1)
+    values = np.where(rng.random(number) < 0.02, np.nan, rng.standard_normal(number))
+    last = int(track.steps_at(track.length - 1)) if track.length else -1
+    return track.append(last + np.cumsum(gaps), values.astype(np.float32))
+
+
+looks = st.tuples(st.floats(0, 1), st.floats(0, 1), st.sampled_from([1, 3, 8, 50, 400, 3000]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    growth=st.lists(st.tuples(st.integers(1, 600), st.lists(looks, max_size=6)), min_size=1, max_size=12),
+    seed=st.integers(0, 2**32 - 2),
+    stride=st.sampled_from([1, 2]),
+)
+def test_a_track_that_is_looked_at_as_it_grows_has_the_columns_of_a_new_one(growth, seed, stride):
+    known, seen = Track.empty(), []
+    for turn, (number, asked) in enumerate(growth):
+        known = grown(known, number, seed + stride * turn)
+        seen += [(known, *look) for look in asked]
+        for track, *ends, width in seen[-8:]:  # older and shorter tracks, too
+            start, stop = sorted(int(end * track.length) for end in ends)
+            if start < stop:
+                new = Track.empty().append(*track.cut(0, track.length))
+                one, other = (columns_of(of, start, stop, width) for of in (track, new))
+                np.testing.assert_allclose(one.total, other.total, rtol=1e-12, atol=1e-12)
+                for field in ("begin", "low", "high", "finite", "steps", "odd"):
+                    np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+    assert len(known.kept.columns) <= columns._WIDTHS
+
+
+def test_a_part_of_a_column_is_not_taken_for_the_columns_behind_it():
+    track = Track.empty().append(np.arange(100), np.arange(100, dtype=np.float32))
+    assert columns_of(track, 5, 100, 10).low.tolist() == [5, *range(10, 100, 10)]
+    assert columns_of(track, 5, 8, 10).high.tolist() == [7]
+
+
+def test_a_second_look_costs_what_came_since_the_first(monkeypatch: pytest.MonkeyPatch):
+    edges: list[int] = []
+    summarize = Pyramid.summarize
+
+    def counting(pyramid: Pyramid, some: np.ndarray):
+        edges.append(len(some))
+        return summarize(pyramid, some)
+
+    monkeypatch.setattr(Pyramid, "summarize", counting)
+    track = Track.empty().append(np.arange(900_000), np.ones(900_000, np.float32))
+    thin([Piece(track, 0, 900_000)], 1001)
+    track = track.append(np.arange(900_000, 910_000), np.ones(10_000, np.float32))
+    window = thin([Piece(track, 0, 910_000)], 1001)
+    # In columns of 1,024 steps 900,000 are 878 and a part; that part and 10,000 more are 10 and a part.
+    assert edges == [880, 12]
+    assert len(window.steps) == 889
+
+
+def test_a_window_that_moves_on_with_a_line_keeps_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(columns, "_MOST", 100)
+    track = Track.empty()
+    for _ in range(40):
+        track = grown(track, 50, seed=1)
+        start = max(0, track.length - 200)
+        window = thin([Piece(track, start, track.length)], 101)
+        check(window, *(array[start:] for array in track.cut(0, track.length)), 101)
+    assert {width: len(kept.low) for width, kept in track.kept.columns.items()} == {2: 100}
 
 
 @pytest.mark.parametrize("cuts", [[], [3]])

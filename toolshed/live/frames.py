@@ -70,9 +70,9 @@ def _line(line: Line) -> tuple[dict[str, Any], list[np.ndarray]]:
     steps, low, high, bad, mean = line.window
     first = int(steps[0]) if len(steps) else 0
     origin = int(bad[0]) if len(bad) else 0
-    gaps = np.diff(steps[1:])
+    gaps = steps[2:] - steps[1:-1]
     every = int(gaps[0]) if len(gaps) and (gaps == gaps[0]).all() else 0
-    flat = bool(np.array_equal(low, high))
+    flat = bool((low == high).all())
     arrays = [] if every else [_offsets(steps, first)]
     arrays += [low.astype("<f4")]
     arrays += [] if flat else [high.astype("<f4"), mean.astype("<f4")]

@@ -14,6 +14,7 @@ from jaxtyping import Float32, Float64, Int64
 from toolshed.run.track import Track
 
 _WIDTHS = 4  # whose columns are kept: the whole line, and windows that somebody looks at
+_MOST = 4096  # columns of a width that are kept: the last ones, as a window may move on with a line
 
 
 class Columns(NamedTuple):
@@ -68,7 +69,7 @@ def columns_of(track: Track, start: int, stop: int, width: int) -> Columns:
         parts.append(_look(track, begin, np.array([start, edge])))
         begin += 1
     known = track.kept.columns.get(width)
-    if known is not None and known.begin <= begin < known.end:
+    if known is not None and known.begin <= begin < min(known.end, last):
         parts.append(known.part(begin, min(known.end, last)))
         begin = parts[-1].end
     if begin <= last:
@@ -76,15 +77,46 @@ def columns_of(track: Track, start: int, stop: int, width: int) -> Columns:
         edges = np.append(track.before(numbers * width), stop)
         found = _look(track, begin, edges)
         parts.append(found)
-        complete = found.part(begin, last)  # the last one may become more
-        if known is not None and known.end == begin:
-            complete = known.then(complete)
-        if known is None or len(complete.low) > len(known.low):
-            track.kept.columns = dict([*track.kept.columns.items(), (width, complete)][-_WIDTHS:])
+        if begin < last:  # the last one may become more
+            _keep(track, width, known, found.part(begin, last))
     columns = parts[0]
     for part in parts[1:]:
         columns = columns.then(part)
     return columns
+
+
+def together(parts: list[Columns]) -> Columns:
+    """The columns of a line in several parts, of which the end of one and the next may share a column.
+
+    Args:
+      parts: in their order, at least one.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    begin, count = parts[0].begin, parts[-1].end - parts[0].begin
+    low, steps, odd = np.full(count, np.inf, np.float32), np.full(count, -1), np.full(count, -1)
+    high, total, finite = -low, np.zeros(count), np.zeros(count, np.int64)
+    for part in parts:
+        own = slice(part.begin - begin, part.end - begin)
+        np.minimum(low[own], part.low, out=low[own])
+        np.maximum(high[own], part.high, out=high[own])
+        total[own] += part.total
+        finite[own] += part.finite
+        for known, found in ((steps[own], part.steps), (odd[own], part.odd)):
+            np.copyto(known, found, where=known < 0)
+    return Columns(begin, low, high, total, finite, steps, odd)
+
+
+def _keep(track: Track, width: int, known: Columns | None, complete: Columns) -> None:
+    """Keeps complete columns, at least one: behind the known ones, or where they are more, in their place."""
+    if known is not None:
+        if known.end == complete.begin:
+            complete = known.then(complete)
+        elif len(complete.low) <= len(known.low):
+            return
+    complete = complete.part(max(complete.begin, complete.end - _MOST), complete.end)
+    others = [(other, columns) for other, columns in track.kept.columns.items() if other != width]
+    track.kept.columns = dict([*others, (width, complete)][-_WIDTHS:])
 
 
 def _look(track: Track, begin: int, edges: Any) -> Columns:

@@ -139,7 +139,7 @@ class Track(NamedTuple):
     def finite_in(self, edges: Steps) -> Int64[np.ndarray, " columns"]:
         """How many finite values are in each ``edges[j]:edges[j + 1]``."""
         if not self.odd_count:
-            return np.diff(edges)
+            return edges[1:] - edges[:-1]
         return np.diff(edges) - np.diff(np.searchsorted(self.odd[: self.odd_count], edges))
 
     def odd_in(self, edges: Steps) -> Int64[np.ndarray, " columns"]:

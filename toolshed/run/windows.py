@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from toolshed.run.columns import columns_of
+from toolshed.run.columns import columns_of, together
 from toolshed.run.track import Series, Track
 
 
@@ -73,23 +73,11 @@ def thin(pieces: list[Piece], points: int) -> Window:
         return _whole(join(pieces))
     first, last = pieces[0].first_step, pieces[-1].last_step
     width = column_width(last - first + 1, points)
-    origin = first // width
-    count = last // width - origin + 1
-    steps, odd = np.full(count, -1), np.full(count, -1)
-    low = np.full(count, np.inf, np.float32)
-    high, total, finite = -low, np.zeros(count), np.zeros(count, np.int64)
-    for piece in pieces:
-        columns = columns_of(*piece, width)
-        own = slice(columns.begin - origin, columns.end - origin)
-        np.minimum(low[own], columns.low, out=low[own])
-        np.maximum(high[own], columns.high, out=high[own])
-        total[own] += columns.total
-        finite[own] += columns.finite
-        for known, found in ((steps[own], columns.steps), (odd[own], columns.odd)):
-            np.copyto(known, found, where=known < 0)
+    _, low, high, total, finite, steps, odd = together([columns_of(*piece, width) for piece in pieces])
     some = finite > 0
-    mean = (total[some] / finite[some]).astype(np.float32)
-    return Window(steps[some], low[some], high[some], odd[odd >= 0], mean)
+    if not some.all():
+        low, high, total, finite, steps = (array[some] for array in (low, high, total, finite, steps))
+    return Window(steps, low, high, odd[odd >= 0], (total / finite).astype(np.float32))
 
 
 def column_width(span: int, points: int) -> int:
