@@ -113,6 +113,27 @@ class RunningNorm(pz.nn.Layer):
 
 
 @pz.pytree_dataclass
+class Convolution(pz.nn.Layer):
+    """Convolves images of side × side points, whose values lie along the axis ``features``, channels last."""
+
+    kernel: pz.nn.ParameterLike
+    side: int = dataclasses.field(metadata={"pytree_node": False})
+
+    @classmethod
+    def from_config(cls, name: str, side: int, channels: tuple[int, int], key: jax.Array) -> Convolution:
+        kernel = 0.3 * jax.random.normal(key, (3, 3, *channels))
+        return cls(pz.Parameter(value=pz.nx.wrap(kernel), label=f"{name}.kernel"), side)
+
+    def __call__(self, value: Any, /, **side_inputs: Any) -> Any:
+        kernel = self.kernel.value.unwrap()
+        images = value.untag("batch", "features").unwrap()
+        images = images.reshape(len(images), self.side, self.side, kernel.shape[2])
+        kinds = ("NHWC", "HWIO", "NHWC")
+        out = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=kinds)
+        return pz.nx.wrap(jax.nn.relu(out).reshape(len(out), -1)).tag("batch", "features")
+
+
+@pz.pytree_dataclass
 class Scale(pz.nn.Layer):
     """Multiplies by one parameter, so that two of them can hold the same one."""
 
@@ -135,6 +156,17 @@ def digits_sized() -> Case:
     """An MLP of as many weights as one for handwritten digits has: about 1 MB with Adam's moments."""
     model = MLP.from_config(init_base_rng=jax.random.key(0), feature_sizes=[4, 256, 256, 1])
     return Case(model, regression_loss, regression_batch(128))
+
+
+def convolutional() -> Case:
+    """Two convolutions of images of 8 × 8 points, and a linear layer."""
+    first, second, third = jax.random.split(jax.random.key(0), 3)
+    layers = [
+        Convolution.from_config("first", 8, (1, 4), first),
+        Convolution.from_config("second", 8, (4, 8), second),
+        MLP.from_config(init_base_rng=third, feature_sizes=[512, 1]),
+    ]
+    return Case(pz.nn.Sequential(layers), regression_loss, regression_batch(8, 64))
 
 
 def dropout_mlp() -> Case:

@@ -85,6 +85,57 @@ def test_steps_made_in_one_call_have_the_bits_of_steps_by_hand_however_many_they
     assert len(set(rows.values[:, 0].tolist())) > 11  # a loss for each step, not one for each call
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_convolutions_are_not_put_in_a_loop_where_that_makes_them_slow(
+    packed: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if packed:
+        monkeypatch.setattr(packing, "_MANY", 2)
+    case = zoo.convolutional()
+    first = expected = new_state(case, optax.adam(1e-2))
+    by_hand = toolshed.build_train_step(case.loss_fn, fields=(), donate=False)
+    step, stepper = toolshed.build_train_step(case.loss_fn, fields=(), donate=True), Stepper(first)
+    tape, data = step.tape(), batches(case, 22)
+    assert (stepper.most, stepper.is_packed) == (16, True)
+    for start, end in ((0, 3), (3, 4), (4, 20), (20, 22)):
+        stepper(step, data[start:end], tape)
+        for batch in data[start:end]:
+            expected, _ = by_hand(expected, batch)
+        assert differing(values_of(stepper.state), values_of(expected)) == []
+        assert (stepper.most, stepper.is_packed) == (1, False)
+    rows = tape.take()
+    np.testing.assert_array_equal(rows.steps, np.arange(22))
+    assert len(set(rows.values[:, 0].tolist())) == 22
+    first.check_alive()
+
+
+@pytest.mark.usefixtures("packs_everything")
+def test_a_step_by_hand_with_convolutions_holds_nothing():
+    case = zoo.convolutional()
+    state = expected = new_state(case, optax.adam(1e-2))
+    plain = toolshed.build_train_step(case.loss_fn, fields=())
+    donating = toolshed.build_train_step(case.loss_fn, donate=True)
+    state = state.replace(params=jax.tree.map(jnp.copy, state.params))
+    for batch in batches(case, 3):
+        expected, _ = plain(expected, batch)
+    expected = values_of(expected)
+    for batch in batches(case, 3):
+        state, _ = donating(state, batch)
+        assert HELD not in state.__dict__
+    assert differing(values_of(state), expected) == []
+
+
+def test_fit_on_convolutions_gives_the_bits_of_steps_by_hand(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pace, "_FIRST_LOOK", 0.0)
+    case = zoo.convolutional()
+    first = expected = new_state(case, optax.adam(1e-2))
+    by_hand = toolshed.build_train_step(case.loss_fn, fields=())
+    for batch in batches(case, 30):
+        expected, _ = by_hand(expected, batch)
+    state = toolshed.Trainer(case.model, optax.adam(1e-2), case.loss_fn).fit(first, batches(case, 30))
+    assert differing(values_of(state), values_of(expected)) == []
+
+
 def test_large_states_are_stepped_on_one_by_one_and_larger_ones_by_who_waits():
     model = zoo.mlp().model
     state = toolshed.TrainState.initial_state(model, optax.sgd(0.1), jax.random.key(0))

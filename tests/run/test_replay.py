@@ -36,6 +36,7 @@ CASES: dict[str, tuple[Callable[[], zoo.Case], GradientStrategy, int]] = {
     "mlp": (zoo.mlp, backprop, 8),
     "dropout transformer": (zoo.dropout_transformer, backprop, 2),
     "running statistics": (zoo.running_statistics, backprop, 8),
+    "convolutions": (zoo.convolutional, backprop, 8),
     "accumulated": (zoo.dropout_mlp, Accumulate(2), 4),
 }
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 
 from toolshed.errors import RetraceWarning
 from toolshed.keys import raw_key
 from toolshed.loss_function import check_is_batch
 from toolshed.state import TrainState
-from toolshed.training.packing import Packed, Packing
+from toolshed.training.packing import Packed, Packing, is_on_cpu
 from toolshed.training.placement import Placement
 from toolshed.training.program import Computation
 from toolshed.training.signature import Signature
@@ -54,6 +55,7 @@ class Program:
         self._report_trace = traced
         self._first: Signature | None = None
         self._taped: set[tuple[bool, int]] = set()  # traced with a tape or without, for how many steps
+        self._is_slow: bool | None = None
         self._keep_alive = state.optimizer_def  # its id is part of the program's identity
         donated = [3, 7] if donate else [7]  # step, loss function's state, metrics; the tape's block
         for position, name in enumerate(("params", "opt_state", "model_state")):
@@ -67,6 +69,20 @@ class Program:
         self.observe = None
         if observed is not None:
             self.observe = jax.jit(observed.fields, **placement.jit_arguments(observing=True))
+
+    def is_slow(self, *arguments: Any) -> bool:
+        """Whether steps on packed values take longer than by themselves, as they stand in a loop.
+
+        XLA makes code of its own of the gradients of convolutions in a loop on a CPU, 4 to 20 times as slow
+        as the library that it calls outside of one: https://github.com/jax-ml/jax/issues/12868.
+
+        Args:
+          *arguments: those of `run`. Nothing is computed; what is traced need not be traced again.
+        """
+        if self._is_slow is None:
+            jaxpr = self.run.trace(*arguments).jaxpr.jaxpr
+            self._is_slow = is_on_cpu(arguments[0]) and _contains(jaxpr, "conv_general_dilated")
+        return self._is_slow
 
     def _trace_packed(
         self,
@@ -142,6 +158,15 @@ class Program:
         return self._computation(params, opt_state, model_state, rest, constants, key, batch, block)
 
 
+def _contains(jaxpr: Any, primitive: str) -> bool:
+    """Whether a program, or one that it calls, has an operation."""
+    return any(
+        eqn.primitive.name == primitive
+        or any(_contains(called, primitive) for called in jex.jaxprs_in_params(eqn.params))
+        for eqn in jaxpr.eqns
+    )
+
+
 def _entry(stacked: jax.Array, number: Any) -> jax.Array:
     return jax.lax.dynamic_index_in_dim(stacked, number, keepdims=False)
 
@@ -151,6 +176,7 @@ class Ready:
 
     __slots__ = (
         "constants",
+        "is_slow",
         "key",
         "metrics",
         "observe",
@@ -164,6 +190,7 @@ class Ready:
 
     def __init__(self, program: Program, state: TrainState, constants: tuple[Any, ...], placement: Placement):
         self.run = program.run
+        self.is_slow = program.is_slow
         self.observe = program.observe
         self.packing = program.packing
         self.skeleton = state.model_without_params

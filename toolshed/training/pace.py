@@ -12,25 +12,20 @@ _LONGEST_CALL = 0.1  # seconds of steps in a call: nobody sees them come, and Ct
 
 
 class Pace:
-    """When to look at the losses, and how many steps to make in a call.
+    """When to look at the losses, and how many steps to make in a call."""
 
-    Args:
-      most: steps in a call, at the most.
-    """
-
-    def __init__(self, most: int):
+    def __init__(self) -> None:
         self.at_once = 1
-        self._most = most
         self._steps, self._since = 0, time.monotonic()
         self._wait = _FIRST_LOOK
 
-    def is_time_to_look(self, steps: int) -> bool:
-        """Whether it is, ``steps`` after it was asked last."""
+    def is_time_to_look(self, steps: int, most: int) -> bool:
+        """Whether it is, ``steps`` after it was asked last. A call makes ``most`` at the most."""
         self._steps += steps
         now = time.monotonic()
         if now - self._since < self._wait:
             return False
-        self.at_once = at_once(self._most, self._steps, now - self._since, _LONGEST_CALL)
+        self.at_once = at_once(most, self._steps, now - self._since, _LONGEST_CALL)
         self._steps, self._since = 0, now
         self._wait = min(2 * self._wait, _LOOK_EVERY)
         return True

@@ -53,7 +53,8 @@ def build_train_step(
         reads it: a step on it is many times faster, and takes longer to compile.
       steps_per_call: make k steps in one dispatch. Each entry of the batch then has a first axis of k,
         and so has each computed field of the Context; ``step``, ``params``, ``model_state`` and
-        ``opt_state`` are those before the first of the k steps.
+        ``opt_state`` are those before the first of the k steps. Not for convolutions on a CPU, whose
+        gradients XLA compiles to slow code in a loop.
       record: scalars that go on a `Tape`, where the step is given one: Context paths, or `Scalar`s for
         what has none.
       train_state_shardings: a TrainState with shardings for leaves, or one sharding for all of
@@ -109,7 +110,8 @@ class TrainStep:
     in Python, waits for nothing and fetches nothing.
 
     Attributes:
-      traces: how often the step was traced, which is how often it was compiled.
+      traces: how often the step was traced, which is how often it was compiled; once more where it was
+        found that it should not stand in a loop.
       record: the names of the scalars that go on a tape; those of the Context are paths.
       steps_per_call: steps that one call makes.
     """
@@ -188,8 +190,11 @@ class TrainStep:
                 if HELD not in old or not old[HELD].packing.same_as(ready.packing):
                     ready = self._ready = self._prepare(state)  # for a state that no such step made
                 if ready.packing is not None:
-                    new_state, out = self._call_held(ready, hold(state, ready.packing), (batch,), 1, tape)
-                    return new_state, make_context({**self._in_hand(old, batch), **out})
+                    made = self._call_held(ready, hold(state, ready.packing), (batch,), 1, tape)
+                    if made is not None:
+                        return made[0], make_context({**self._in_hand(old, batch), **made[1]})
+                    self._may_hold = False
+                    ready = self._ready = self._prepare(state)
             if HELD in old:
                 old = state.attributes_dict()
             block = None if tape is None else tape.reserve(self.record, self.steps_per_call, old["step"])
@@ -229,7 +234,7 @@ class TrainStep:
 
     def call_together(
         self, state: TrainState, batches: tuple[Any, ...], count: int, tape: Tape
-    ) -> TrainState:
+    ) -> TrainState | None:
         """Several calls in one, of a step that donates; what `Stepper` uses.
 
         Args:
@@ -240,30 +245,33 @@ class TrainStep:
           tape: where to record the steps' scalars.
 
         Returns:
-          The state after the last step, held. Raises as a call does.
+          The state after the last step, held; None if the steps are faster by themselves, and none was
+          made. Raises as a call does.
         """
         ready, old = self._ready_together, state.__dict__
         try:
             packing = old[HELD].packing
             if ready is None or not ready.fits(old) or not packing.same_as(ready.packing):
                 ready = self._ready_together = self._prepare(state, packing)
-            return self._call_held(ready, state, batches, count, tape)[0]
+            made = self._call_held(ready, state, batches, count, tape)
+            return None if made is None else made[0]
         except Exception as error:
             explain(error, state, batches[0])
             raise
 
     def _call_held(
         self, ready: Ready, state: TrainState, batches: tuple[Any, ...], count: int, tape: Tape | None
-    ) -> tuple[TrainState, dict[str, Any]]:
-        """Calls on a state of very many small arrays, which stay packed until somebody reads them."""
+    ) -> tuple[TrainState, dict[str, Any]] | None:
+        """Calls on values that stay packed until somebody reads them; None where they should not be."""
         old, packing, rows = state.__dict__, ready.packing, count * self.steps_per_call
         assert packing is not None
         held, metrics = old[HELD], old["metrics"]
         rest = (old["step"], old["loss_fn_state"], None if metrics is None else metrics.states)
         block = None if tape is None else tape.reserve(self.record, rows, rest[0])
-        (packed, rest), out, block = ready.run(
-            held.packed, rest, ready.constants, ready.key, batches, block, np.int32(count)
-        )
+        arguments = (held.packed, rest, ready.constants, ready.key, batches, block, np.int32(count))
+        if ready.is_slow(*arguments):
+            return None
+        (packed, rest), out, block = ready.run(*arguments)
         if tape is not None:
             tape.wrote(block, rows, rest[0])
         new = without_held(state)

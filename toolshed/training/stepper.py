@@ -4,7 +4,7 @@ Small steps cost more to ask for than to make: a compiled program takes some 30 
 however little it computes. So where a state is small, several steps are made in one call, each on a batch
 of its own. Larger steps gain by it, too, on a CPU: there the thread that calls takes its time from those
 that compute. One program makes them, be it one step or sixteen, and so a step's bits do not depend on the
-steps that it was made with.
+steps that it was made with. Where such a program would be slow, each step is a call of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from toolshed.state import TrainState
+from toolshed.state.train_state import with_fields
 from toolshed.training.context import Context
 from toolshed.training.packing import Packing, hold, is_on_cpu, is_on_one_device, packing_for
 from toolshed.training.step import TrainStep
@@ -41,7 +42,7 @@ class Stepper:
       patient: also make several steps in a call where each takes milliseconds.
 
     Attributes:
-      most: how many steps one call makes at the most.
+      most: how many steps one call makes at the most. The first call may find that it is one.
     """
 
     def __init__(self, state: TrainState, *, patient: bool = False):
@@ -100,15 +101,20 @@ class Stepper:
             raise
 
     def _make(self, step: TrainStep, batches: Sequence[Any], tape: Tape) -> Context | None:
-        if self._packing is None:
-            (batch,) = batches
+        if self._packing is not None:
+            count, some = len(batches), tuple(batches)
+            if self.most > 1 and kind_of(some[0]) is not None:
+                some += (some[-1],) * (self.most - count)  # what fills up is not looked at
+            made = step.call_together(self._state, some, count, tape)
+            if made is not None:
+                self._state = made
+                return None
+            self._packing, self.most = None, 1
+            self._state = with_fields(self._state.attributes_dict())
+        context = None
+        for batch in batches:
             self._state, context = step(self._state, batch, tape)
-            return context
-        count = len(batches)
-        if self.most > 1 and kind_of(batches[0]) is not None:
-            batches = (*batches, *[batches[-1]] * (self.most - count))  # what fills up is not looked at
-        self._state = step.call_together(self._state, tuple(batches), count, tape)
-        return None
+        return context
 
 
 def kind_of(batch: Any) -> Hashable:

@@ -279,7 +279,7 @@ class Trainer:
     def _loop(self, state: TrainState, batches: Iterator[Any], losses: IncomingLosses) -> TrainState:
         """Steps in memory of their own, donated from one to the next."""
         stepper = self._stepper = Stepper(state, patient=self.steps_per_call == 1)
-        tape, pace = self._steps_in_fit.tape(), Pace(stepper.most)
+        tape, pace = self._steps_in_fit.tape(), Pace()
         with InterruptGuard() as guard:
             try:
                 for step, some in self._calls(batches, pace):
@@ -288,7 +288,7 @@ class Trainer:
                     guard.busy = False
                     if guard.pending:
                         guard.check()
-                    if pace.is_time_to_look(len(some)):
+                    if pace.is_time_to_look(len(some), stepper.most):
                         tape.turn()
                         losses.add_rows(tape.take_ready())
             finally:
