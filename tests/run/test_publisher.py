@@ -239,7 +239,7 @@ def test_handing_over_does_not_wait_for_the_device_or_the_disk():
     start = time.monotonic()
     publisher.rows([block({0: [1, 0]})], RECORDING, found_nothing)
     publisher.event("note", 0, "main", "something")
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     release.set()
     publisher.finish()
     assert publisher.history.names == ["a/b", "train/loss", "optim/grad_norm"]
