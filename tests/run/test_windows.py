@@ -189,6 +189,17 @@ def test_a_second_look_costs_what_came_since_the_first(monkeypatch: pytest.Monke
     assert len(window.steps) == 889
 
 
+def test_what_is_done_to_a_window_changes_no_later_one():
+    track = Track.empty().append(np.arange(10_000), np.ones(10_000, np.float32))
+    window = thin([Piece(track, 0, 10_000)], 101)
+    expected = [array.tolist() for array in window]
+    for _ in range(2):
+        for array in window:
+            array[:] = 7
+        window = thin([Piece(track, 0, 10_000)], 101)
+        assert [array.tolist() for array in window] == expected
+
+
 def test_a_window_that_moves_on_with_a_line_keeps_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(columns, "_MOST", 100)
     track = Track.empty()

@@ -115,6 +115,7 @@ def _keep(track: Track, width: int, known: Columns | None, complete: Columns) ->
         elif len(complete.low) <= len(known.low):
             return
     complete = complete.part(max(complete.begin, complete.end - _MOST), complete.end)
+    complete = Columns(complete.begin, *map(np.copy, complete[1:]))  # whoever asked may write to theirs
     others = [(other, columns) for other, columns in track.kept.columns.items() if other != width]
     track.kept.columns = dict([*others, (width, complete)][-_WIDTHS:])
 
