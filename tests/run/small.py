@@ -71,7 +71,7 @@ def slowly(seconds: float = 0.002) -> Iterator[dict[str, np.ndarray]]:
         number += 1
 
 
-def slow_stream(seconds: float = 0.002) -> Any:
+def slow_stream(seconds: float = 0.01) -> Any:
     """The same as a stream that can go back."""
 
     def batch(number: int) -> dict[str, np.ndarray]:
