@@ -28,7 +28,7 @@ from toolshed.run import SavedRun
 __all__ = ["collected", "everyones"]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 TRAINER = trainer()
-AT_ONCE = 5.0  # seconds in which a failure is to be seen; one, if the machine has nothing else to do
+AT_ONCE = 1.0  # seconds in which a failure is to be seen
 
 
 class Watched:

@@ -49,7 +49,7 @@ class Columns(NamedTuple):
 
     def then(self, other: Columns) -> Columns:
         """These, and the others behind them."""
-        return Columns(self.begin, *map(_joined, self[1:], other[1:]))
+        return Columns(self.begin, *map(np.concatenate, zip(self[1:], other[1:], strict=True)))
 
 
 def columns_of(track: Track, start: int, stop: int, width: int) -> Columns:
@@ -129,7 +129,3 @@ def _look(track: Track, begin: int, edges: Any) -> Columns:
         some = places >= 0
         odd[some] = track.steps_at(places[some])
     return Columns(begin, low, high, total, track.finite_in(edges), steps, odd)
-
-
-def _joined(one: Any, other: Any) -> Any:
-    return np.concatenate((one, other))
