@@ -18,7 +18,7 @@ from tests.training.by_hand import differing, values_of
 from toolshed.run.looks import _is_same, make_the_same
 
 pytestmark = pytest.mark.filterwarnings("ignore::toolshed.errors.RetraceWarning")  # the last batch is short
-WIDE = [64, 600, 3]  # a state of more than 256 kB, whose values do not stay packed
+WIDE = [64, 3000, 3]  # a state of more than 2 MB, whose values do not stay packed
 
 
 def loss_fn(*, model: Any, state: Any, rng: Any, x: jax.Array, y: jax.Array) -> Any:

@@ -34,6 +34,7 @@ def shuffled(case: zoo.Case, size: int = 8) -> Any:
 
 CASES: dict[str, tuple[Callable[[], zoo.Case], GradientStrategy, int]] = {
     "mlp": (zoo.mlp, backprop, 8),
+    "larger mlp": (zoo.digits_sized, backprop, 8),
     "dropout transformer": (zoo.dropout_transformer, backprop, 2),
     "running statistics": (zoo.running_statistics, backprop, 8),
     "convolutions": (zoo.convolutional, backprop, 8),

@@ -26,7 +26,8 @@ from toolshed.training.tape import Tape
 _AT_ONCE = 16  # steps in a call
 _LONGEST_CALL = 0.01  # seconds of steps in a call
 _SMALL_STATE = 2**18  # bytes that a step changes
-_LARGER_STATE = 2**24  # bytes, likewise, for who waits longer
+_SMALL_ON_CPU = 2**21  # bytes, likewise, where calling and computing share the processor
+_LARGER_ON_CPU = 2**24  # bytes, likewise, for who waits longer
 _SMALL_BATCH = 2**16  # bytes: more take longer to copy than to step on
 
 
@@ -49,7 +50,9 @@ class Stepper:
         values = (state.params, state.opt_state, state.model_state)
         self._packing = packing_for(values)
         self.most = 1
-        largest = _LARGER_STATE if patient and is_on_cpu(values) else _SMALL_STATE
+        largest = _SMALL_STATE
+        if is_on_cpu(values):
+            largest = _LARGER_ON_CPU if patient else _SMALL_ON_CPU
         if _bytes_of(values) <= largest and is_on_one_device(values):
             self.most = _AT_ONCE
             self._packing = self._packing or Packing(values, together=1)
