@@ -16,9 +16,11 @@ from penzai.models.simple_mlp import MLP
 import toolshed
 from tests.training.by_hand import differing, values_of
 from toolshed.run.looks import _is_same, make_the_same
+from toolshed.training import stepper
+from toolshed.training.stepper import Stepper
 
 pytestmark = pytest.mark.filterwarnings("ignore::toolshed.errors.RetraceWarning")  # the last batch is short
-WIDE = [64, 3000, 3]  # a state of more than 2 MB, whose values do not stay packed
+WIDE = [64, 600, 3]
 
 
 def loss_fn(*, model: Any, state: Any, rng: Any, x: jax.Array, y: jax.Array) -> Any:
@@ -29,6 +31,11 @@ def loss_fn(*, model: Any, state: Any, rng: Any, x: jax.Array, y: jax.Array) -> 
 
 def trainer() -> toolshed.Trainer:
     return toolshed.Trainer(MLP.from_config(jax.random.key(0), WIDE), optax.adam(1e-2), loss_fn)
+
+
+def even_data() -> list[Any]:
+    """Batches of one shape, each other values."""
+    return [batch for batch in data() if len(batch["x"]) == 8] * 500
 
 
 def data() -> Any:
@@ -42,7 +49,10 @@ def data() -> Any:
     )
 
 
-def test_a_step_that_hands_out_its_gradients_is_the_step():
+@pytest.mark.parametrize("together", [True, False])
+def test_a_step_that_hands_out_its_gradients_is_the_step(together: bool, monkeypatch: pytest.MonkeyPatch):
+    if not together:
+        monkeypatch.setattr(stepper, "_SMALL_ON_CPU", 0)
     one, other = (toolshed.Run(trainer(), data()) for _ in range(2))
     watched = one.watch("grads/**", every=2, statistics=["rms", "absmax"])
     updates = one.watch("updates/**", every=4, statistics=["norm"])
@@ -56,6 +66,27 @@ def test_a_step_that_hands_out_its_gradients_is_the_step():
     assert updates.values()[0].tolist() == [1, 5, 9, 13]
     for step, row in zip(*watched.values("absmax"), strict=True):
         grads = other.explain(int(step)).grads
+        right = [np.abs(np.asarray(grads[path.removeprefix("grads/")])).max() for path in watched.paths]
+        np.testing.assert_allclose(row, right, rtol=1e-5)
+
+
+def test_steps_between_two_looks_are_made_several_in_a_call(monkeypatch: pytest.MonkeyPatch):
+    made: list[int] = []
+    make = Stepper.__call__
+
+    def counting(stepper: Stepper, step: Any, some: Any, tape: Any, **options: Any) -> Any:
+        made.append(len(some))
+        return make(stepper, step, some, tape, **options)
+
+    monkeypatch.setattr(Stepper, "__call__", counting)
+    run = toolshed.Run(trainer(), even_data())
+    watched = run.watch("grads/**", every=9, statistics=["absmax"])
+    run.train(1_000, wait=True)
+    assert max(made) == 8, "not one step fewer than from look to look"
+    steps, rows = watched.values("absmax")
+    assert steps.tolist() == list(range(1, 1_001, 9))
+    for step, row in list(zip(steps, rows, strict=True))[-3:]:
+        grads = run.explain(int(step)).grads
         right = [np.abs(np.asarray(grads[path.removeprefix("grads/")])).max() for path in watched.paths]
         np.testing.assert_allclose(row, right, rtol=1e-5)
 

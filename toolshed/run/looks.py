@@ -18,7 +18,7 @@ from toolshed.run.publisher import Publisher
 from toolshed.run.watch import LeafWatch
 from toolshed.state import TrainState
 from toolshed.training import TrainStep
-from toolshed.training.stepper import Stepper, copied
+from toolshed.training.stepper import Stepper
 from toolshed.training.tape import Tape
 
 # Fields of the Context that a step computes. It has the others before it begins, and gives them away.
@@ -101,7 +101,7 @@ class Looks:
         self, stepper: Stepper, number: int, fields: tuple[str, ...], batch: Any
     ) -> TrainStep | None:
         """A program that makes this step with the same bits and hands out the fields, or None."""
-        if stepper.is_packed:
+        if stepper.is_stacked:
             return None
         if stepper.state.model_without_params is not self._tried_for:
             self._tried, self._tried_for = {}, stepper.state.model_without_params
@@ -122,8 +122,9 @@ def make_the_same(plain: TrainStep, other: TrainStep, state: TrainState, batch: 
         made = []
         for step in (plain, other):
             tape = step.tape()
-            after, _ = step(copied(state), batch, tape)
-            made.append((after, tape.take().values))
+            stepper = Stepper(state)
+            stepper(step, [batch], tape)
+            made.append((stepper.state, tape.take().values))
         (one, row), (two, other_row) = made
         return row.tobytes() == other_row.tobytes() and bool(_are_same(*map(_arrays, (one, two))))
     except Exception:

@@ -66,7 +66,7 @@ class Programs:
         batches: Sequence[Any],
         tape: Tape,
         step: TrainStep | None = None,
-    ) -> Context | None:
+    ) -> Context:
         """The steps from a number on, one for each batch, from any state.
 
         Args:
@@ -77,7 +77,7 @@ class Programs:
           step: a program that makes the same step, and hands out what it knows; see `handing_out`.
 
         Returns:
-          What the step handed out, if any.
+          What the last of them handed out.
         """
         return stepper(step or self.of(number), batches, tape, anew=number % self.window == 0)
 

@@ -8,7 +8,6 @@ from toolshed.training.stepper import at_once
 
 _FIRST_LOOK = 0.02  # seconds
 _LOOK_EVERY = 0.5  # seconds between two looks at the losses that came in
-_LONGEST_CALL = 0.1  # seconds of steps in a call: nobody sees them come, and Ctrl-C seems to work at once
 
 
 class Pace:
@@ -25,7 +24,7 @@ class Pace:
         now = time.monotonic()
         if now - self._since < self._wait:
             return False
-        self.at_once = at_once(most, self._steps, now - self._since, _LONGEST_CALL)
+        self.at_once = at_once(most, self._steps, now - self._since)
         self._steps, self._since = 0, now
         self._wait = min(2 * self._wait, _LOOK_EVERY)
         return True

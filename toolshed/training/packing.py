@@ -41,6 +41,7 @@ class Packing:
 
     Attributes:
       identity: equal for two packings that do the same.
+      stacks: whether any arrays are stacked at all.
     """
 
     def __init__(self, tree: Any, *, together: int = _TOGETHER):
@@ -55,6 +56,7 @@ class Packing:
         packed = {number for group in self._groups for number in group}
         self._others = tuple(number for number in range(len(leaves)) if number not in packed)
         self.identity = (self._structure, self._groups)
+        self.stacks = bool(self._groups)
 
     def same_as(self, other: Packing | None) -> bool:
         """True if the other does the same."""

@@ -234,7 +234,7 @@ class TrainStep:
 
     def call_together(
         self, state: TrainState, batches: tuple[Any, ...], count: int, tape: Tape
-    ) -> TrainState | None:
+    ) -> tuple[TrainState, Context] | None:
         """Several calls in one, of a step that donates; what `Stepper` uses.
 
         Args:
@@ -245,8 +245,8 @@ class TrainStep:
           tape: where to record the steps' scalars.
 
         Returns:
-          The state after the last step, held; None if the steps are faster by themselves, and none was
-          made. Raises as a call does.
+          The state after the last step, held, and what that step computed; None if the steps are faster
+          by themselves, and none was made. Raises as a call does.
         """
         ready, old = self._ready_together, state.__dict__
         try:
@@ -254,7 +254,9 @@ class TrainStep:
             if ready is None or not ready.fits(old) or not packing.same_as(ready.packing):
                 ready = self._ready_together = self._prepare(state, packing)
             made = self._call_held(ready, state, batches, count, tape)
-            return None if made is None else made[0]
+            if made is None:
+                return None
+            return made[0], make_context(made[1])
         except Exception as error:
             explain(error, state, batches[0])
             raise

@@ -24,10 +24,9 @@ from toolshed.training.step import TrainStep
 from toolshed.training.tape import Tape
 
 _AT_ONCE = 16  # steps in a call
-_LONGEST_CALL = 0.01  # seconds of steps in a call
+_LONGEST_CALL = 0.1  # seconds of steps in a call: whoever looks or stops them hardly sees that they wait
 _SMALL_STATE = 2**18  # bytes that a step changes
-_SMALL_ON_CPU = 2**21  # bytes, likewise, where calling and computing share the processor
-_LARGER_ON_CPU = 2**24  # bytes, likewise, for who waits longer
+_SMALL_ON_CPU = 2**24  # bytes, likewise, where calling and computing share the processor
 _SMALL_BATCH = 2**16  # bytes: more take longer to copy than to step on
 
 
@@ -40,19 +39,16 @@ class Stepper:
 
     Args:
       state: where to begin.
-      patient: also make several steps in a call where each takes milliseconds.
 
     Attributes:
       most: how many steps one call makes at the most. The first call may find that it is one.
     """
 
-    def __init__(self, state: TrainState, *, patient: bool = False):
+    def __init__(self, state: TrainState):
         values = (state.params, state.opt_state, state.model_state)
         self._packing = packing_for(values)
         self.most = 1
-        largest = _SMALL_STATE
-        if is_on_cpu(values):
-            largest = _LARGER_ON_CPU if patient else _SMALL_ON_CPU
+        largest = _SMALL_ON_CPU if is_on_cpu(values) else _SMALL_STATE
         if _bytes_of(values) <= largest and is_on_one_device(values):
             self.most = _AT_ONCE
             self._packing = self._packing or Packing(values, together=1)
@@ -61,8 +57,13 @@ class Stepper:
 
     @property
     def is_packed(self) -> bool:
-        """Whether values stay packed, so that a step hands out nothing."""
+        """Whether values stay packed from call to call."""
         return self._packing is not None
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether many small arrays are carried as few: a program for that takes long to compile."""
+        return self._packing is not None and self._packing.stacks
 
     @property
     def state(self) -> TrainState:
@@ -77,9 +78,7 @@ class Stepper:
         """Has the metrics begin anew."""
         self._state = self._state.reset_metrics()
 
-    def __call__(
-        self, step: TrainStep, batches: Sequence[Any], tape: Tape, *, anew: bool = False
-    ) -> Context | None:
+    def __call__(self, step: TrainStep, batches: Sequence[Any], tape: Tape, *, anew: bool = False) -> Context:
         """Calls of a step that donates, one for each batch, with its scalars on the tape.
 
         Args:
@@ -89,7 +88,7 @@ class Stepper:
           anew: have the metrics begin anew with the first of these steps.
 
         Returns:
-          The fields that the step was built to hand out; None where values stay packed.
+          The fields that the step was built to hand out, of the last of these steps.
 
         Raises as the step does; the state is then the one from before, unless the device failed in it.
         """
@@ -103,19 +102,20 @@ class Stepper:
             self._state = before
             raise
 
-    def _make(self, step: TrainStep, batches: Sequence[Any], tape: Tape) -> Context | None:
+    def _make(self, step: TrainStep, batches: Sequence[Any], tape: Tape) -> Context:
         if self._packing is not None:
             count, some = len(batches), tuple(batches)
             if self.most > 1 and kind_of(some[0]) is not None:
                 some += (some[-1],) * (self.most - count)  # what fills up is not looked at
             made = step.call_together(self._state, some, count, tape)
             if made is not None:
-                self._state = made
-                return None
+                self._state, context = made
+                return context
             self._packing, self.most = None, 1
             self._state = with_fields(self._state.attributes_dict())
-        context = None
-        for batch in batches:
+        first, *others = batches
+        self._state, context = step(self._state, first, tape)
+        for batch in others:
             self._state, context = step(self._state, batch, tape)
         return context
 
@@ -131,16 +131,15 @@ def kind_of(batch: Any) -> Hashable:
     return structure, *((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
 
 
-def at_once(most: int, steps: int, seconds: float, longest: float = _LONGEST_CALL) -> int:
+def at_once(most: int, steps: int, seconds: float) -> int:
     """How many steps to make in a call, by how long some took.
 
     Args:
       most: no more than these.
       steps: that were made.
       seconds: that they took.
-      longest: seconds that one is willing to wait for a call.
     """
-    return max(1, min(most, int(steps / max(seconds, 1e-9) * longest)))
+    return max(1, min(most, int(steps / max(seconds, 1e-9) * _LONGEST_CALL)))
 
 
 def _bytes_of(tree: Any) -> int:

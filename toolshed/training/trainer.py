@@ -278,7 +278,7 @@ class Trainer:
 
     def _loop(self, state: TrainState, batches: Iterator[Any], losses: IncomingLosses) -> TrainState:
         """Steps in memory of their own, donated from one to the next."""
-        stepper = self._stepper = Stepper(state, patient=self.steps_per_call == 1)
+        stepper = self._stepper = Stepper(state)
         tape, pace = self._steps_in_fit.tape(), Pace()
         with InterruptGuard() as guard:
             try:
