@@ -56,11 +56,6 @@ class Stepper:
         self._state = state if self._packing is None else hold(state, self._packing)
 
     @property
-    def is_packed(self) -> bool:
-        """Whether values stay packed from call to call."""
-        return self._packing is not None
-
-    @property
     def is_stacked(self) -> bool:
         """Whether many small arrays are carried as few: a program for that takes long to compile."""
         return self._packing is not None and self._packing.stacks
