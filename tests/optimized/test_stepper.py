@@ -86,21 +86,6 @@ def test_steps_made_in_one_call_have_the_bits_of_steps_by_hand_however_many_they
     assert len(set(rows.values[:, 0].tolist())) > 11  # a loss for each step, not one for each call
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_what_is_handed_out_is_of_the_last_step_of_a_call(case: Any):
-    case = case()
-    first = expected = new_state(case, optax.adam(1e-2))
-    by_hand = toolshed.build_train_step(case.loss_fn, fields=("grads", "updates"), donate=False)
-    step = toolshed.build_train_step(case.loss_fn, fields=("grads", "updates"), donate=True)
-    stepper, tape, data = Stepper(first), step.tape(), batches(case, 5)
-    for start, end in ((0, 1), (1, 5)):
-        context = stepper(step, data[start:end], tape)
-        for batch in data[start:end]:
-            expected, right = by_hand(expected, batch)
-        for got, want in ((context.grads, right.grads), (context.updates, right.updates)):
-            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), got, want)
-
-
 @pytest.mark.parametrize("packed", [False, True])
 def test_convolutions_are_not_put_in_a_loop_where_that_makes_them_slow(
     packed: bool, monkeypatch: pytest.MonkeyPatch
