@@ -20,7 +20,8 @@ from toolshed.training import stepper
 from toolshed.training.stepper import Stepper
 
 pytestmark = pytest.mark.filterwarnings("ignore::toolshed.errors.RetraceWarning")  # the last batch is short
-WIDE = [64, 600, 3]
+WIDE = [64, 600, 3]  # 480 kB with its moments
+NARROW = [64, 16, 3]
 
 
 def loss_fn(*, model: Any, state: Any, rng: Any, x: jax.Array, y: jax.Array) -> Any:
@@ -29,8 +30,8 @@ def loss_fn(*, model: Any, state: Any, rng: Any, x: jax.Array, y: jax.Array) -> 
     return jnp.mean((preds - y) ** 2), state, {"preds": preds}
 
 
-def trainer() -> toolshed.Trainer:
-    return toolshed.Trainer(MLP.from_config(jax.random.key(0), WIDE), optax.adam(1e-2), loss_fn)
+def trainer(sizes: list[int] = WIDE) -> toolshed.Trainer:
+    return toolshed.Trainer(MLP.from_config(jax.random.key(0), sizes), optax.adam(1e-2), loss_fn)
 
 
 def even_data() -> list[Any]:
@@ -70,7 +71,16 @@ def test_a_step_that_hands_out_its_gradients_is_the_step(together: bool, monkeyp
         np.testing.assert_allclose(row, right, rtol=1e-5)
 
 
-def test_steps_between_two_looks_are_made_several_in_a_call(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("sizes", "most"),
+    [
+        pytest.param(WIDE, 8, id="handed out: the step that is looked at has a call of its own"),
+        pytest.param(NARROW, 9, id="computed beside: a call begins with the step that is looked at"),
+    ],
+)
+def test_steps_between_two_looks_are_made_several_in_a_call(
+    sizes: list[int], most: int, monkeypatch: pytest.MonkeyPatch
+):
     made: list[int] = []
     make = Stepper.__call__
 
@@ -79,10 +89,10 @@ def test_steps_between_two_looks_are_made_several_in_a_call(monkeypatch: pytest.
         return make(stepper, step, some, tape, **options)
 
     monkeypatch.setattr(Stepper, "__call__", counting)
-    run = toolshed.Run(trainer(), even_data())
+    run = toolshed.Run(trainer(sizes), even_data())
     watched = run.watch("grads/**", every=9, statistics=["absmax"])
     run.train(1_000, wait=True)
-    assert max(made) == 8, "not one step fewer than from look to look"
+    assert max(made) == most
     steps, rows = watched.values("absmax")
     assert steps.tolist() == list(range(1, 1_001, 9))
     for step, row in list(zip(steps, rows, strict=True))[-3:]:

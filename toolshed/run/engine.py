@@ -156,9 +156,9 @@ class Engine:
 
     def _at_once(self, most: int, number: int, goal: int | None) -> int:
         """How many steps to make in one call: nothing that is due between two of them may be missed."""
-        watched = [watch.every for watch in self.looks.watches.values()]
-        if most == 1 or any(number % every == 0 for every in watched):
+        if most == 1 or self.looks.wants_alone(self._stepper, number):
             return 1
+        watched = (watch.every for watch in self.looks.watches.values())
         rhythms = [self._snapshot_every, self.save_every, *watched]
         due = [number + every - number % every for every in rhythms if every]
         due += [edit.step for edit in self.timeline.here.again if edit.step > number]

@@ -76,10 +76,18 @@ class Looks:
         for watch in self.watches.values():
             watch.hand_over(branch, self._publisher)
 
+    def wants_alone(self, stepper: Stepper, number: int) -> bool:
+        """Whether the step from a number has a call of its own: a call hands out its last step's fields."""
+        return stepper.may_hand_out and bool(self._due(number)[1])
+
+    def _due(self, number: int) -> tuple[list[LeafWatch], tuple[str, ...]]:
+        """The watches that look at the step from a number, and the fields of theirs that it computes."""
+        due = [watch for watch in self.watches.values() if number % watch.every == 0]
+        return due, tuple(sorted({watch.field for watch in due} & _COMPUTED))
+
     def make(self, stepper: Stepper, number: int, batches: Sequence[Any], tape: Tape) -> None:
         """Makes the steps from a number on, and looks at the first."""
-        due = [watch for watch in self.watches.values() if number % watch.every == 0]
-        fields = tuple(sorted({watch.field for watch in due} & _COMPUTED))
+        due, fields = self._due(number)
         step = self._handing_out(stepper, number, fields, batches[0]) if fields else None
         handed = [] if step is None else [watch for watch in due if watch.field in fields]
         for watch in due:
@@ -101,7 +109,7 @@ class Looks:
         self, stepper: Stepper, number: int, fields: tuple[str, ...], batch: Any
     ) -> TrainStep | None:
         """A program that makes this step with the same bits and hands out the fields, or None."""
-        if stepper.is_stacked:
+        if not stepper.may_hand_out:
             return None
         if stepper.state.model_without_params is not self._tried_for:
             self._tried, self._tried_for = {}, stepper.state.model_without_params

@@ -277,8 +277,8 @@ class Run(Readable):
         ``run.watch("grads/**")`` takes those of every gradient; `toolshed.views.figures.history_map` draws
         them over time. The steps themselves change in no bit. A step hands out what it computed, where that
         leaves its own bits as they are, which the run finds out by trying: gradients of large models then
-        cost less than 2 % with ``every=10``. Elsewhere, and for models of very many small arrays, gradients
-        and updates are computed again beside the step, which takes about as long.
+        cost less than 2 % with ``every=10``. Elsewhere, for small models and for those of very many small
+        arrays, gradients and updates are computed again beside the step, which takes about as long.
 
         Args:
           pattern: paths into a Context: ``grads/**``, ``updates/**/weights``, ``params/**``, ``interms/**``.

@@ -48,17 +48,21 @@ class Stepper:
         values = (state.params, state.opt_state, state.model_state)
         self._packing = packing_for(values)
         self.most = 1
-        largest = _SMALL_ON_CPU if is_on_cpu(values) else _SMALL_STATE
-        if _bytes_of(values) <= largest and is_on_one_device(values):
+        size = _bytes_of(values)
+        self._is_small = size <= _SMALL_STATE
+        if size <= (_SMALL_ON_CPU if is_on_cpu(values) else _SMALL_STATE) and is_on_one_device(values):
             self.most = _AT_ONCE
             self._packing = self._packing or Packing(values, together=1)
         state = copied(state)
         self._state = state if self._packing is None else hold(state, self._packing)
 
     @property
-    def is_stacked(self) -> bool:
-        """Whether many small arrays are carried as few: a program for that takes long to compile."""
-        return self._packing is not None and self._packing.stacks
+    def may_hand_out(self) -> bool:
+        """Whether a program that hands fields out is worth its compilation.
+
+        Small steps are computed again in no time, and for many small arrays it takes long to compile one.
+        """
+        return not self._is_small and (self._packing is None or not self._packing.stacks)
 
     @property
     def state(self) -> TrainState:
