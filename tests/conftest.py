@@ -14,9 +14,6 @@ import pytest
 
 from tests.compiling import OPTIMIZED, compile_quickly
 
-# A shell that starts something in the background has it ignore Ctrl-C, which tests are about.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 if OPTIMIZED not in os.environ:
     compile_quickly()
 jaxtyping.install_import_hook(
@@ -98,6 +95,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return ByFile(config, log)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_arrives() -> None:
+    """Ctrl-C raises as in a notebook, whatever the test before has left behind.
+
+    A shell that starts something in the background has it ignore Ctrl-C, and a notebook's kernel that does
+    not start leaves a handler that does nothing.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
 import subprocess
@@ -24,14 +25,6 @@ from toolshed import Trainer, TrainState
 from toolshed.interrupts import InterruptGuard
 
 FOREVER = 200_000  # steps; an interrupt comes long before
-
-
-@pytest.fixture(autouse=True)
-def interrupts_arrive() -> Iterator[None]:
-    """A process that a shell started in the background ignores SIGINT; here it raises, as in a notebook."""
-    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, outer)
 
 
 def make_trainer(**options: Any) -> Trainer:
@@ -304,6 +297,31 @@ def test_a_second_interrupt_in_one_step_is_not_put_off(received):
         interrupt()
         interrupt()
         assert received == [signal.SIGINT]
+
+
+def test_an_interrupt_that_garbage_collection_swallows_is_delivered_after_the_next_step(monkeypatch):
+    """What is raised in a callback of the collection, such as jax's, is printed and forgotten."""
+    trainer, swallowed = trainer_of(1), []
+
+    def in_the_collection(phase: str, info: Any) -> None:
+        if phase == "stop":
+            interrupt()
+
+    def data() -> Iterator[Any]:
+        for number in range(FOREVER):
+            if number == 3:
+                gc.callbacks.append(in_the_collection)
+                gc.collect()
+                gc.callbacks.remove(in_the_collection)
+            yield DATA[0]
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: swallowed.append(error.exc_type))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(start(trainer), data(), steps=FOREVER)
+    assert swallowed == [KeyboardInterrupt]
+    steps = int(trainer.last_state.step)
+    assert steps < 100
+    assert differing(values_of(trainer.last_state), clean_run({steps})[steps]) == []
 
 
 def test_the_handler_from_before_is_back_afterwards(received):

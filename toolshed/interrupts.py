@@ -41,10 +41,11 @@ class InterruptGuard:
             signal.signal(signal.SIGINT, self._outer)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.busy and not self.pending:
-            self.pending = True
-        else:
-            self._outer(number, frame)
+        put_off = self.busy and not self.pending
+        self.pending = True
+        if not put_off:
+            self._outer(number, frame)  # raises, as a rule; in a callback of the garbage collection in vain
+            self.pending = False
 
     def check(self) -> None:
         """Delivers the interrupt that was put off."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
+from tests.executing import execute
 from tests.live.scripted import training
 from toolshed.live import show
 
@@ -51,7 +51,7 @@ def test_outside_of_notebooks_it_is_a_line_of_text(capsys):
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_in_a_kernel_it_is_the_picture_and_with_somebody_who_looks_the_dashboard_too(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    execute(notebook, tmp_path)
     outputs = [cell["outputs"] for cell in notebook.cells]
     kinds = [[sorted(output.get("data", {})) for output in cell] for cell in outputs]
     picture, widget = sorted(["image/png", "text/html", "text/plain"]), sorted([WIDGET, "text/plain"])
